@@ -1,0 +1,59 @@
+# The index of commands. Each one sets up what it needs in $(VENV); a second run installs nothing again.
+#
+#   make fit          train the network of System 1 and test it        (CONFIG=configs/....yaml for another)
+#   make test         lint, types and every test not marked slow
+#   make test-slow    the rest of the tests
+#   make format       rewrite the sources as `make test` wants them
+#   make clean        remove the environment and all caches
+
+VENV   ?= .venv
+CONFIG ?= configs/mnist.yaml
+JOBS   ?= 2
+
+# The first interpreter at hand that is 3.11 to 3.13; PYTHON=... names another.
+SUPPORTED := import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+
+RUN := $(VENV)/bin/python
+
+.PHONY: fit test test-slow lint format clean
+.DEFAULT_GOAL := test
+
+fit: $(VENV)/.installed
+	$(RUN) -m lit_l2softmax fit --config $(CONFIG)
+
+test: lint
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS)
+
+test-slow: $(VENV)/.installed-test
+	$(RUN) -m pytest -m slow
+
+lint: $(VENV)/.installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(VENV)/.installed-test
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(RUN):
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; name one: make PYTHON=/path/to/python" >&2; exit 2; }
+	@"$(PYTHON)" -c '$(SUPPORTED)' || { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13" >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+
+# A stamp is written only when pip has succeeded, and pyproject.toml alone can make it stale.
+$(VENV)/.installed: pyproject.toml | $(RUN)
+	@echo "installing lit_l2softmax into $(VENV) (one to several minutes, once)"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(RUN)
+	@echo "installing lit_l2softmax and its test tools into $(VENV) (one to several minutes, once)"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.installed
