@@ -1,0 +1,90 @@
+"""The training procedure of a classifier: any network that gives features, any head that gives a loss and logits."""
+
+from typing import Any, Protocol, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+
+class Head(Protocol):
+    """What ``layers`` promises of its heads; N rows, D features, C classes."""
+
+    num_classes: int
+
+    def __call__(self, features: Tensor, target: Tensor) -> Tensor: ...
+    def constrain(self, features: Tensor) -> Tensor: ...
+    def logits(self, features: Tensor) -> Tensor: ...
+
+
+class LitClassification(LightningModule):
+    """Trains ``head(network(images), labels)`` and measures accuracy by the head's logits.
+
+    The optimiser is the command line's ``--optimizer`` and ``--lr_scheduler``; Python users assign
+    ``configure_optimizers`` or subclass.
+
+    Args:
+        network: maps a batch of inputs to features ``(N, D)``.
+        head: a module that keeps the promises of :class:`Head`.
+
+    Metrics: ``train/loss`` and ``train/accuracy`` of single batches every ``log_every_n_steps`` steps;
+    ``val/*`` and ``test/*`` are means over all samples.
+    """
+
+    def __init__(self, network: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head
+        classes = self._head.num_classes
+        self.val_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
+        self.test_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
+
+    @property
+    def _head(self) -> Head:
+        return cast(Head, self.head)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The mean loss of a batch."""
+        images, labels = batch
+        features = self.network(images)
+        loss = self._head(features, labels)
+        # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one.
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # its logger connector's
+            with torch.no_grad():
+                accuracy = (self._head.logits(features).argmax(1) == labels).float().mean()
+            self.log("train/loss", loss, prog_bar=True)
+            self.log("train/accuracy", accuracy)
+        return loss
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str, accuracy: Metric) -> None:
+        images, labels = batch
+        features = self.network(images)
+        accuracy.update(self._head.logits(features), labels)
+        self.log(f"{stage}/loss", self._head(features, labels), on_epoch=True, batch_size=len(labels))
+        self.log(f"{stage}/accuracy", accuracy, on_epoch=True, prog_bar=True)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Adds a batch to ``val/loss`` and ``val/accuracy``."""
+        self._evaluate(batch, "val", self.val_accuracy)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Adds a batch to ``test/loss`` and ``test/accuracy``."""
+        self._evaluate(batch, "test", self.test_accuracy)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """What the classifier sees and what it says.
+
+        Returns:
+            ``features`` ``(N, D)`` after the head's constraint, ``probability`` ``(N, C)`` and ``prediction`` ``(N,)``,
+            int64.
+        """
+        images = batch[0] if isinstance(batch, (tuple, list)) else batch
+        features = self.network(images)
+        probability = self._head.logits(features).softmax(1)
+        return {
+            "features": self._head.constrain(features),
+            "probability": probability,
+            "prediction": probability.argmax(1),
+        }
