@@ -1,0 +1,51 @@
+"""What every test stands on: a closed network, caches of its own, real MNIST where there is one."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "closed_network"))
+sys.modules.pop("sitecustomize", None)
+import pytest  # noqa: E402
+import sitecustomize  # noqa: E402, F401 - closes the network of this process and of its children
+import torch  # noqa: E402
+
+from lit_l2softmax.data import mnist_files  # noqa: E402
+
+torch.set_warn_always(True)  # a warning that torch gives once a process would fail whichever test came first
+ROOT = Path(__file__).resolve().parents[1]
+_REAL_DATA = os.environ.get(mnist_files.VARIABLE)
+
+
+@pytest.fixture(autouse=True)
+def _caches_of_this_test(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(mnist_files.VARIABLE, raising=False)
+
+
+@pytest.fixture(scope="session")
+def mnist_root():
+    """The folder with the official MNIST files."""
+    if _REAL_DATA is None:
+        pytest.skip(f"${mnist_files.VARIABLE} names no folder with MNIST")
+    root = Path(_REAL_DATA)
+    if len(mnist_files.find(root)) < len(mnist_files.FILES):
+        pytest.skip(f"{root}, which ${mnist_files.VARIABLE} names, has no MNIST")
+    return root
+
+
+@pytest.fixture
+def fit(tmp_path, capsys):
+    """Runs `fit` through the entry point in this process; returns the run folder and what was printed."""
+    from lit_l2softmax.__main__ import main
+
+    def run(config, *options, expect=0):
+        before = set((tmp_path / "runs").glob("*/*"))
+        status = main(["fit", "--config", str(config), "--runs", str(tmp_path / "runs"), *options])
+        printed = capsys.readouterr()
+        assert status == expect, printed.err
+        new = set((tmp_path / "runs").glob("*/*")) - before
+        assert len(new) <= 1
+        return (new.pop() if new else None), printed
+
+    return run
