@@ -1,0 +1,52 @@
+"""``python -m lit_l2softmax``: answers what needs no torch at once, and hands the rest to the command line proper."""
+
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+
+PROGRAM = "python -m lit_l2softmax"
+
+COMMANDS = {
+    "fit": "train a network and test it; leaves one folder a run",
+    "validate": "score a checkpoint on the validation split",
+    "test": "score a checkpoint on the test split",
+    "predict": "classify the first test images with a checkpoint",
+}
+
+HELP = f"""usage: {PROGRAM} COMMAND [options]
+
+{chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
+
+  {PROGRAM} fit --config configs/mnist.yaml
+  {PROGRAM} test --run runs/mnist/20260101-120000-0a1b2c
+  {PROGRAM} COMMAND --help        every option of a command
+  {PROGRAM} --version
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the process's exit status, 2 for what the person at the keyboard can mend."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    first = arguments[0] if arguments else "--help"
+    if first in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if first == "--version":
+        print(f"lit_l2softmax {__version__}")
+        return 0
+    if first not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(first, COMMANDS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
+        print(f"error: {first!r} is not a command; {hint}", file=sys.stderr)
+        return 2
+
+    from .cli import run  # torch and Lightning take seconds, which help and typing errors need not wait for
+
+    return run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""What a run was told, kept with everything it leaves."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class RunConfig(Callback):
+    """Writes the run's configuration into its folder and into every checkpoint, so that either alone can be used.
+
+    Args:
+        path: of the file, written when training is set up.
+        key: of a checkpoint's dictionary.
+        config: YAML, a plain string, which ``weights_only`` loading accepts.
+    """
+
+    def __init__(self, path: Path, key: str, config: str) -> None:
+        self.path, self.key, self.config = path, key, config
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes the file once the data are there."""
+        if stage == "fit" and trainer.is_global_zero:
+            self.path.write_text(self.config)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the configuration to the checkpoint."""
+        checkpoint[self.key] = self.config

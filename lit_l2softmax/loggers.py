@@ -1,0 +1,28 @@
+"""The record every run keeps: ``metrics.csv`` in its own folder."""
+
+from pathlib import Path
+from typing import cast
+
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+
+
+class _MetricsWriter(ExperimentWriter):
+    def save(self) -> None:
+        super(ExperimentWriter, self).save()  # past the parent's hparams.yaml: config.yaml says it already
+
+
+class RunCSVLogger(CSVLogger):
+    """Writes ``metrics.csv`` straight into the run folder, without the name and version folders of its parent."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(run, name="", version="", flush_logs_every_n_steps=1)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> _MetricsWriter:
+        """The file's writer, made when something is first logged."""
+        if self._experiment is None:
+            self._experiment = _MetricsWriter(log_dir=self.log_dir)
+        return cast(_MetricsWriter, self._experiment)

@@ -1,0 +1,64 @@
+"""One line out of what a parser says: which option, what is wrong with it, what was probably meant.
+
+jsonargparse nests its reasons, one level for each class of the configuration, and lists every type that an option could
+have had. A person needs the innermost one and the path to it.
+"""
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Iterable
+
+_UNION = re.compile(
+    r"(?:- .*? - )?Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (?P<reason>.*?)"
+    r"(?: - Expected a <class 'NoneType'>.*)? Given value type: .*"
+)
+_LEVEL = re.compile(r"^(?:Parser key \"(?P<key>[^\"]+)\": |Problem with given class_path '(?P<class_path>[^']+)': )")
+_REFUSED = re.compile(
+    r"(?:Option '(?P<option>[^']+)' is not accepted"
+    r"|(?:Subcommand|Group) '[^']+' does not accept option '(?P<member>[^']+)')"
+)
+_UNRECOGNIZED = re.compile(r"unrecognized arguments: --(?P<option>[^ =]+).*")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the closest of the known words, nothing where none is close."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def one_line(error: BaseException, options: Iterable[str] = ()) -> str:
+    """The innermost reason of a parser's error, behind the option it concerns.
+
+    Args:
+        error: whatever stopped the command.
+        options: the command's options, without dashes, among which a misspelt one is looked up.
+    """
+    text = " ".join(str(error).split())
+    keys: list[str] = []
+    accepting = ""
+    while True:
+        if union := _UNION.fullmatch(text):
+            text = union["reason"]
+        elif level := _LEVEL.match(text):
+            keys += [level["key"]] if level["key"] else []
+            accepting = level["class_path"] or accepting
+            text = text[level.end() :]
+        else:
+            break
+    if refused := _REFUSED.fullmatch(text) or _UNRECOGNIZED.fullmatch(text):
+        found = refused.groupdict()
+        word = found["option"] or found["member"]
+        owner = f" of {accepting.rpartition('.')[2]}" if accepting else ""
+        known = _parameters(accepting) if accepting else list(options)
+        # Options below a class are not in the list, but their group is.
+        group, groups = word.partition(".")[0], {name.partition(".")[0] for name in known}
+        hint = did_you_mean(word, known) or ("" if group in groups else did_you_mean(group, groups))
+        text = f"{word!r} is not an option{owner}{hint}"
+    return f"{'.'.join(keys)}: {text}" if keys else text
+
+
+def _parameters(class_path: str) -> list[str]:
+    module, _, name = class_path.rpartition(".")
+    return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)

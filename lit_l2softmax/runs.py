@@ -1,0 +1,117 @@
+"""One folder a run, ``<runs>/<config>/<date>-<id>/``: made once, never overwritten, readable without this program.
+
+config.yaml     everything that `fit` was told, sufficient to repeat it
+metrics.csv     one row a record: step, train/*, val/*, test/*
+checkpoints/    best.ckpt by the monitored metric, where there is one, and last.ckpt
+result.json     flat keys: the tested figures, the data they were measured on, seed, steps, seconds, versions
+"""
+
+import json
+import secrets
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from .errors import RunError
+
+CONFIG_FILE = "config.yaml"
+CONFIG_KEY = "lit_l2softmax_config"  # where a checkpoint keeps the configuration of its run
+
+
+def new_name() -> str:
+    """``<date>-<id>``: sorts by time, and two runs of one second differ."""
+    return f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def create(folder: Path) -> None:
+    """Makes the folder of a new run.
+
+    Raises:
+        RunError: where it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise RunError(
+            f"the run folder {folder} cannot be made ({error.strerror}); name another place with --runs"
+        ) from error
+
+
+def discard_if_empty(folder: Path) -> None:
+    """Removes the folder of a run that failed before it wrote anything, and its parent if that too is empty."""
+    for path in (folder, folder.parent):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def judged_checkpoint(run: Path) -> Path:
+    """The checkpoint a run is judged by: its best one, the last where nothing is selected.
+
+    Raises:
+        RunError: where ``run`` is no run folder or holds no checkpoint.
+    """
+    if not (run / CONFIG_FILE).is_file():
+        raise RunError(f"{run} is not a run folder: it has no {CONFIG_FILE}")
+    for name in ("best.ckpt", "last.ckpt"):
+        if (run / "checkpoints" / name).is_file():
+            return run / "checkpoints" / name
+    raise RunError(f"{run} holds no checkpoint: its training ended before the first one was written")
+
+
+def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; nothing in it is ever executed.
+
+    Raises:
+        RunError: where the file is no readable checkpoint of this project.
+    """
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except OSError as error:
+        raise RunError(f"the checkpoint {checkpoint} cannot be read: {error.strerror}") from error
+    except Exception as error:  # a damaged archive or a forbidden pickle: torch has half a dozen types for it
+        reason = str(error).partition("\n")[0]
+        raise RunError(f"{checkpoint} is damaged or not a checkpoint of weights alone: {reason}") from error
+    if not isinstance(content, dict) or CONFIG_KEY not in content:
+        raise RunError(f"{checkpoint} was not written by `lit_l2softmax fit`: it carries no configuration")
+    return content
+
+
+def load_weights(module: nn.Module, checkpoint: Path) -> None:
+    """Copies a checkpoint's weights into ``module``.
+
+    Raises:
+        RunError: naming the first tensor that one of the two lacks or has in another shape; nothing is copied then.
+    """
+    saved = read_checkpoint(checkpoint)["state_dict"]
+    wanted = module.state_dict()
+    for name in [*wanted, *(name for name in saved if name not in wanted)]:
+        in_file, in_module = ("absent" if t is None else tuple(t.shape) for t in (saved.get(name), wanted.get(name)))
+        if in_file != in_module:
+            raise RunError(
+                f"the weights of {checkpoint} do not fit the configured network: "
+                f"{name} is {in_file} in the file and {in_module} in the network"
+            )
+    module.load_state_dict(saved)
+
+
+def rebuilding_config(checkpoint: Path) -> str:
+    """The part of a checkpoint's configuration, as YAML, that rebuilds its module and its data.
+
+    Raises:
+        RunError: where the file is no readable checkpoint of this project.
+    """
+    config = yaml.safe_load(read_checkpoint(checkpoint)[CONFIG_KEY])
+    rebuilt = {key: config[key] for key in ("seed_everything", "model", "data")}
+    dumped: str = yaml.safe_dump({**rebuilt, "trainer": {"precision": config["trainer"]["precision"]}})
+    return dumped
+
+
+def write_result(run: Path, result: dict[str, Any]) -> None:
+    """Writes ``result.json`` whole or not at all."""
+    beside = run / "result.json.part"
+    beside.write_text(json.dumps(result, indent=2) + "\n")
+    beside.replace(run / "result.json")

@@ -1,0 +1,160 @@
+"""What a person can get wrong: one clear line, status 2, and nothing left behind."""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lit_l2softmax.__main__ import main
+
+DRY = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--data.source=digits"]
+
+
+def refused(capsys, *arguments):
+    assert main(list(arguments)) == 2
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert lines[-1] == errors[0]
+    assert "Traceback" not in printed.err
+    assert len(errors[0]) < 600
+    return errors[0].removeprefix("error: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.head.alpha=-1"], "alpha must be 0 (plain softmax) or a finite positive number, got -1.0"),
+        (["--model.head.alpha=.nan"], "alpha must be 0 (plain softmax) or a finite positive number, got nan"),
+        (["--model.head.alpha=nan"], "model.head.alpha: Expected a <class 'float'>. Got value: nan"),
+        (["--model.head.alhpa=3"], "model.head: 'alhpa' is not an option of L2SoftmaxLoss; did you mean 'alpha'?"),
+        (["--model.head.num_classes=ten"], "model.head.num_classes: Expected a <class 'int'>. Got value: ten"),
+        (["--trainer.max_stepz=3"], "'trainer.max_stepz' is not an option; did you mean 'trainer.max_steps'?"),
+        (["--trainer.max_step=3"], "'trainer.max_step' is not an option; did you mean 'trainer.max_steps'?"),
+        (["--optimizer.lrr=3"], "optimizer: 'lrr' is not an option of Adam; did you mean 'lr'?"),
+        (["--optimizer.lr=-1"], "Invalid learning rate: -1.0"),
+        (
+            ["--data.source=kaggle"],
+            "data.source: Expected a typing.Literal['auto', 'mnist', 'digits']. Got value: kaggle",
+        ),
+        (["--data.batch_size=0"], "batch_size must be at least 1, got 0"),
+        (["--seed_everything=true"], "seed_everything must be a number"),
+        (["--zzz=1"], "'zzz' is not an option"),
+    ],
+)
+def test_a_bad_option_is_named_with_what_it_could_be(capsys, tmp_path, options, message):
+    runs = tmp_path / "runs"
+    assert message in refused(capsys, "fit", "--config", "mnist", f"--runs={runs}", *DRY, *options)
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("max_steps", "max_stepz", "'trainer.max_stepz' is not an option; did you mean 'trainer.max_steps'?"),
+        ("num_classes", "num_class", "'num_class' is not an option of L2SoftmaxLoss; did you mean 'num_classes'?"),
+        ("L2SoftmaxLoss", "L2SoftmaxLos", "has no attribute 'L2SoftmaxLos'"),
+        ("seed_everything: 0", "seed_everything: [0", "config"),
+        ("model:", "modle:", "is not an option; did you mean 'model'?"),
+    ],
+)
+def test_a_bad_key_in_a_file_is_named_with_what_it_could_be(capsys, tmp_path, old, new, message):
+    from lit_l2softmax.cli import CONFIGS
+
+    config = tmp_path / "mine.yaml"
+    config.write_text((CONFIGS / "mnist.yaml").read_text().replace(old, new))
+    assert message in refused(capsys, "fit", f"--config={config}", f"--runs={tmp_path / 'runs'}")
+
+
+def test_a_damaged_data_file_ends_the_command_before_anything_is_written(capsys, tmp_path):
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b not all of it")
+    runs = tmp_path / "runs"
+    message = refused(capsys, "fit", "--config=mnist", f"--data.root={tmp_path}", f"--runs={runs}")
+    assert "train-images-idx3-ubyte.gz is damaged: 16 bytes" in message
+    assert not [path for path in runs.rglob("*") if path.is_file() or path.name.startswith("2")]
+
+
+@pytest.mark.parametrize("folder", ["file/below", "/proc/nowhere"])
+def test_a_run_folder_that_cannot_be_made_is_named(capsys, tmp_path, folder):
+    (tmp_path / "file").write_text("")
+    message = refused(capsys, "fit", "--config=mnist", f"--runs={tmp_path / folder}", *DRY)
+    assert "the run folder" in message
+    assert "cannot be made" in message
+    assert "--runs" in message
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_an_untrained_network_is_not_scored(capsys, command):
+    assert "needs a trained network: --run RUN_FOLDER or --ckpt_path FILE" in refused(capsys, command, "--config=mnist")
+    assert "the checkpoint last cannot be read" in refused(capsys, command, "--config=mnist", "--ckpt_path=last")
+
+
+def test_a_folder_that_is_no_run_is_named(capsys, tmp_path):
+    assert "is not a run folder: it has no config.yaml" in refused(capsys, "test", f"--run={tmp_path}")
+    (tmp_path / "config.yaml").write_text("")
+    assert "holds no checkpoint" in refused(capsys, "test", f"--run={tmp_path}")
+
+
+class Bomb:
+    def __reduce__(self):
+        return print, ("the bomb went off",)
+
+
+def test_a_file_that_is_no_checkpoint_is_named_and_never_executed(capsys, tmp_path):
+    file = tmp_path / "x.ckpt"
+    file.write_bytes(b"not a zip archive")
+    assert "x.ckpt is damaged or not a checkpoint" in refused(capsys, "test", f"--ckpt_path={file}")
+    torch.save({"state_dict": {}, "bomb": Bomb()}, file)
+    assert "x.ckpt is damaged or not a checkpoint" in refused(capsys, "test", f"--ckpt_path={file}")
+    file.write_bytes(pickle.dumps(Bomb()))
+    assert "x.ckpt is damaged or not a checkpoint" in refused(capsys, "test", f"--ckpt_path={file}")
+    torch.save({"state_dict": {}}, file)
+    assert "carries no configuration" in refused(capsys, "test", f"--ckpt_path={file}")
+    assert "went off" not in capsys.readouterr().out
+
+
+def test_a_truncated_checkpoint_is_named(capsys, fit):
+    run, _ = fit("mnist", *DRY)
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-2000])
+    assert "best.ckpt is damaged" in refused(capsys, "test", f"--run={run}")
+
+
+def test_an_architecture_that_does_not_fit_the_weights_is_named(capsys, fit):
+    run, _ = fit("mnist", *DRY)
+    message = refused(capsys, "test", f"--run={run}", "--model.head.num_classes=7")
+    assert "head.weight" in message
+    assert str(run) in message
+
+
+def test_an_unknown_command_is_answered_at_once(capsys):
+    assert refused(capsys, "fitt") == "'fitt' is not a command; did you mean 'fit'?"
+    assert refused(capsys, "zzz") == "'zzz' is not a command; there are fit, validate, test, predict"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], ["--version"], [], ["nonsense"]])
+def test_help_version_and_unknown_commands_do_not_wait_for_torch(arguments):
+    program = (
+        "import sys; from lit_l2softmax.__main__ import main; status = main(sys.argv[1:]);"
+        "assert 'torch' not in sys.modules and 'lightning' not in sys.modules; sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == (2 if arguments == ["nonsense"] else 0), done.stderr
+    if "--version" in arguments:
+        assert done.stdout.startswith("lit_l2softmax ")
+    elif arguments != ["nonsense"]:
+        assert done.stdout.startswith("usage: python -m lit_l2softmax COMMAND")
+
+
+def test_a_commands_help_has_its_program_name_and_its_own_options(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "usage: python -m lit_l2softmax" in text
+    assert "--runs" in text
+    assert "--checkpoint.monitor" in text
+    assert "--run RUN" not in text
