@@ -1,0 +1,66 @@
+"""Imports point down only, and kernels/ knows torch and triton alone."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lit_l2softmax"
+# From the bottom up; a module may import what stands on a line below its own.
+LAYERS = [
+    ["kernels", "errors", "messages", "alpha"],
+    ["ops"],
+    ["layers"],
+    ["networks"],
+    ["data", "callbacks", "loggers", "runs"],
+    ["classification"],
+    ["__init__", "__main__"],  # __main__ imports cli inside a function, for help must not wait for torch
+    ["cli"],
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def room(path):
+    """The line of LAYERS' name a file belongs to: its top-level module or folder."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_rooms(path):
+    depth = len(path.relative_to(PACKAGE).parts)
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            if node.level < depth:
+                continue  # within its own folder
+            names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+            yield from (name if name in LEVEL else "__init__" for name in names)
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("lit_l2softmax."):
+            yield node.module.split(".")[1]
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    assert room(path) in LEVEL, f"{path} stands on no line of the architecture"
+    for name in imported_rooms(path):
+        if name == "__init__":
+            continue  # the version
+        assert LEVEL[name] < LEVEL[room(path)] or name == room(path), f"{path} imports {name}"
+
+
+def test_kernels_are_imported_as_ours_only():
+    assert not (ROOT / "kernels" / "__init__.py").exists()
+    assert (PACKAGE / "kernels").is_symlink()
+    for path in (ROOT / "kernels").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert all(alias.name.split(".")[0] not in ("lightning", "lit_l2softmax") for alias in node.names)
+            if isinstance(node, ast.ImportFrom):
+                assert node.level < 2, f"{path} reaches out of kernels/"
+                assert node.level == 1 or node.module.split(".")[0] not in ("lightning", "lit_l2softmax", "kernels")
+
+
+def test_there_are_files_to_look_at():
+    assert len(FILES) > 15
