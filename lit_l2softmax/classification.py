@@ -3,16 +3,19 @@
 from typing import Any, Protocol, cast
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
+
+from .callbacks import MistakeReport
 
 
 class Head(Protocol):
     """What ``layers`` promises of its heads; N rows, D features, C classes."""
 
     num_classes: int
+    alpha: float | Tensor
 
     def __call__(self, features: Tensor, target: Tensor) -> Tensor: ...
     def constrain(self, features: Tensor) -> Tensor: ...
@@ -29,8 +32,9 @@ class LitClassification(LightningModule):
         network: maps a batch of inputs to features ``(N, D)``.
         head: a module that keeps the promises of :class:`Head`.
 
-    Metrics: ``train/loss`` and ``train/accuracy`` of single batches every ``log_every_n_steps`` steps;
-    ``val/*`` and ``test/*`` are means over all samples.
+    Metrics: every ``log_every_n_steps`` steps ``train/loss`` and ``train/accuracy`` of the batch,
+    ``train/feature_norm`` (the mean length of its features before the constraint), ``train/alpha`` and
+    ``train/learning_rate``; ``val/*`` and ``test/*`` are means over all samples.
     """
 
     def __init__(self, network: nn.Module, head: nn.Module) -> None:
@@ -50,28 +54,44 @@ class LitClassification(LightningModule):
         images, labels = batch
         features = self.network(images)
         loss = self._head(features, labels)
-        # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one.
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # its logger connector's
-            with torch.no_grad():
-                accuracy = (self._head.logits(features).argmax(1) == labels).float().mean()
-            self.log("train/loss", loss, prog_bar=True)
-            self.log("train/accuracy", accuracy)
+        # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one. Which
+        # these are is for Lightning to say: after a resumption its count of batches and global_step may differ.
+        if self.trainer._logger_connector.should_update_logs:
+            self._record(features.detach(), labels, loss.detach())
         return loss
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str, accuracy: Metric) -> None:
+    @torch.no_grad()
+    def _record(self, features: Tensor, labels: Tensor, loss: Tensor) -> None:
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict(
+            {
+                "train/accuracy": (self._head.logits(features).argmax(1) == labels).float().mean(),
+                "train/feature_norm": features.float().norm(dim=1).mean(),
+                "train/alpha": torch.as_tensor(self._head.alpha),
+                "train/learning_rate": torch.as_tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
+            }
+        )
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str, accuracy: Metric) -> Tensor:
         images, labels = batch
         features = self.network(images)
-        accuracy.update(self._head.logits(features), labels)
-        self.log(f"{stage}/loss", self._head(features, labels), on_epoch=True, batch_size=len(labels))
+        logits = self._head.logits(features)
+        accuracy.update(logits, labels)
+        self.log(f"{stage}/loss", self._head(features, labels), on_epoch=True, prog_bar=True, batch_size=len(labels))
         self.log(f"{stage}/accuracy", accuracy, on_epoch=True, prog_bar=True)
+        return logits
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Adds a batch to ``val/loss`` and ``val/accuracy``."""
         self._evaluate(batch, "val", self.val_accuracy)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Adds a batch to ``test/loss`` and ``test/accuracy``."""
-        self._evaluate(batch, "test", self.test_accuracy)
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Adds a batch to ``test/loss`` and ``test/accuracy``; returns its logits ``(N, C)``."""
+        return self._evaluate(batch, "test", self.test_accuracy)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What belongs to every classification."""
+        return [MistakeReport()]
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """What the classifier sees and what it says.

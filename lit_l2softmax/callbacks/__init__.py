@@ -1,7 +1,9 @@
 """What a trainer may do beside training."""
 
+from .configured_optimizer import ConfiguredOptimizer
 from .final_checkpoint import FinalCheckpoint
+from .mistake_report import MistakeReport
 from .plain_progress import PlainProgress
 from .run_config import RunConfig
 
-__all__ = ["FinalCheckpoint", "PlainProgress", "RunConfig"]
+__all__ = ["ConfiguredOptimizer", "FinalCheckpoint", "MistakeReport", "PlainProgress", "RunConfig"]

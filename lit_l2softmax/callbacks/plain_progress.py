@@ -34,5 +34,5 @@ class PlainProgress(Callback):
         speed = (step - self._from_step) / (now - self._since)
         self._since, self._from_step = now, step
         total = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
-        metrics = "  ".join(f"{name} {float(value):.4f}" for name, value in trainer.callback_metrics.items())
+        metrics = "  ".join(f"{name} {float(value):.4f}" for name, value in trainer.progress_bar_metrics.items())
         print(f"step {step}{total}  {metrics}  {speed:.1f} steps/s", flush=True)

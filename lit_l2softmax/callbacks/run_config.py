@@ -24,5 +24,6 @@ class RunConfig(Callback):
             self.path.write_text(self.config)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration to the checkpoint."""
-        checkpoint[self.key] = self.config
+        """Adds the configuration to the checkpoint, with the source that the data came from."""
+        source = getattr(trainer.datamodule, "resolved_source", None)  # type: ignore[attr-defined]  # its data connector's
+        checkpoint[self.key] = {"config": self.config, "data_source": source}

@@ -1,0 +1,142 @@
+"""Weights & Biases for every run: offline unless it is asked for or logged in, and never in training's way."""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.fabric.loggers.logger import _DummyExperiment as DummyExperiment
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+
+Mode = Literal["online", "offline", "disabled"]
+
+
+@dataclass
+class WandbOptions:
+    """Where a run goes in W&B.
+
+    Args:
+        mode: ``"auto"`` is ``$WANDB_MODE`` where that is set, else online where a key is found, else offline. An
+            offline run lies in the run folder; ``wandb sync`` sends it later.
+        project: W&B project.
+        entity: W&B user or team; the key's own when None.
+        group: name that runs of one comparison share.
+        tags: of the run.
+    """
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: str = "lit_l2softmax"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+    def resolved_mode(self) -> Mode:
+        """The mode of this run; never asks a question and never opens a connection.
+
+        Raises:
+            ValueError: where W&B is asked for and not installed, or ``$WANDB_MODE`` is no mode.
+        """
+        if find_spec("wandb") is None:
+            if self.mode in ("online", "offline"):
+                raise ValueError(f"--wandb.mode={self.mode} needs the package wandb, which is not installed")
+            return "disabled"
+        # The crash reporter would look its server up, offline too.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        asked = os.environ.get("WANDB_MODE", "auto") if self.mode == "auto" else self.mode
+        if asked == "auto":
+            import wandb  # half a second
+
+            return "online" if wandb.login(prompt=False, verify=False) else "offline"
+        if asked in ("online", "offline", "disabled"):
+            return asked  # type: ignore[return-value]  # narrowed by the line above
+        raise ValueError(f"$WANDB_MODE must be online, offline or disabled, got {asked!r}")
+
+
+class RunWandbLogger(WandbLogger):
+    """A W&B run that lives in the run folder and whose end is not the training's.
+
+    When W&B fails, for whatever reason, one warning says so and the rest of the run goes unrecorded there;
+    ``metrics.csv`` has it.
+
+    Args:
+        run: the run folder; its name is the run's id, so that both are found by either.
+        options: project, entity, group and tags.
+        mode: see :meth:`WandbOptions.resolved_mode`.
+        config: what the run was told.
+    """
+
+    def __init__(self, run: Path, options: WandbOptions, mode: Mode, config: Mapping[str, Any]) -> None:
+        import wandb
+
+        super().__init__(
+            name=f"{run.parent.name}/{run.name}",
+            version=run.name,
+            save_dir=run,
+            project=options.project,
+            entity=options.entity,
+            group=options.group,
+            tags=options.tags,
+            mode=mode,
+            config=dict(config),
+            settings=wandb.Settings(silent=True, init_timeout=30),
+        )
+        self._wandb_init.pop("anonymous")  # W&B warns of the word even when it says nothing
+        self._failed = False
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        if self._failed:
+            return None
+        try:
+            return call()
+        except Exception as error:  # a dead service, a full disk, a lost connection: W&B has no common base for them
+            self._failed = True
+            rank_zero_warn(
+                f"W&B stopped recording ({type(error).__name__}: {error}); training goes on, metrics.csv is complete"
+            )
+            return None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run; a stand-in that ignores every call once W&B has failed."""
+        return self._guarded(lambda: WandbLogger.experiment.fget(self)) or DummyExperiment()  # type: ignore[attr-defined]
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Records metrics, if W&B still lives."""
+        self._guarded(lambda: super(RunWandbLogger, self).log_metrics(metrics, step))
+
+    @rank_zero_only
+    def log_pictures(self, key: str, pictures: list[Any], captions: list[str]) -> None:
+        """Records pictures (arrays or file paths), each with its caption."""
+        self._guarded(lambda: self.log_image(key, pictures, caption=captions))
+
+    @rank_zero_only
+    def log_confusion(self, key: str, truth: list[int], prediction: list[int], classes: list[str]) -> None:
+        """Records a confusion matrix."""
+        import wandb
+
+        def record() -> None:
+            plot = wandb.plot.confusion_matrix(y_true=truth, preds=prediction, class_names=classes, title=key)
+            self.experiment.log({key: plot})
+
+        self._guarded(record)
+
+    @rank_zero_only
+    def finish(self) -> None:
+        """Ends the run, so that the next one of this process is another."""
+        import wandb
+
+        if self._experiment is not None:
+            self._guarded(lambda: self.experiment.finish())
+        if self._failed:
+            # Or W&B would try once more when the process exits, and print where that fails, and take the process's next
+            # run for a part of this one.
+            with suppress(Exception):
+                wandb.teardown()
+            wandb.run = None

@@ -1,0 +1,48 @@
+"""The pictures a run leaves, drawn without a display."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+
+def save_grid(path: Path, images: Tensor, captions: Sequence[str], title: str) -> None:
+    """Saves images ``(N, 1, H, W)`` or ``(N, 3, H, W)``, each under its caption, as one picture."""
+    columns = min(len(captions), 8)
+    rows = -(-len(captions) // columns)
+    figure = Figure(figsize=(max(1.5 * columns, 3.5), 1.9 * rows + 0.5), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.axis("off")
+    for axis, image, caption in zip(axes, images, captions, strict=False):
+        axis.imshow(image.movedim(0, -1).squeeze(-1).cpu().numpy(), cmap="gray")
+        axis.set_title(caption, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
+def save_confusion_matrix(path: Path, counts: Tensor, title: str) -> None:
+    """Saves how often class i (a row) was taken for class j (a column); ``counts`` is ``(C, C)``, int64.
+
+    Colour shows mistakes alone, or the diagonal would drown them.
+    """
+    matrix = counts.cpu().numpy()
+    mistakes = matrix - np.diag(np.diag(matrix))
+    figure = Figure(figsize=(0.55 * len(matrix) + 1.5, 0.55 * len(matrix) + 1.5), layout="constrained")
+    axis = figure.subplots()
+    most = max(1, int(mistakes.max()))
+    axis.imshow(mistakes, cmap="Oranges", vmin=0, vmax=most)
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            colour = "white" if mistakes[row, column] > 0.6 * most else "black"
+            axis.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
+    axis.set(xticks=range(len(matrix)), yticks=range(len(matrix)), xlabel="predicted", ylabel="true")
+    axis.set_title(title, fontsize=10)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=120)

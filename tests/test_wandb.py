@@ -1,0 +1,157 @@
+"""W&B: offline unless asked for, complete when read back, and never in training's way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_l2softmax.classification import LitClassification
+from lit_l2softmax.loggers import WandbOptions
+
+SHORT = [
+    "--trainer.max_steps=20",
+    "--trainer.val_check_interval=10",
+    "--trainer.log_every_n_steps=5",
+    "--data.source=digits",
+]
+
+
+def summary_of(run):
+    """What W&B's own reader finds in the run folder."""
+    wandb = Path(sys.executable).with_name("wandb")
+    done = subprocess.run(
+        [wandb, "leet", "inspect", "--summary", "--json", next((run / "wandb").glob("offline-run-*"))],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_an_offline_run_can_be_read_back_with_everything_in_it(fit):
+    run, printed = fit("mnist", *SHORT, "--wandb.mode=offline", "--wandb.group=sweep", "--wandb.tags=[a,b]")
+    assert printed.err == ""
+    summary = summary_of(run)
+    result = json.loads((run / "result.json").read_text())
+    metrics = summary["summary"]
+    for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate", "train/alpha"):
+        assert key in metrics, key
+    assert metrics["train/feature_norm"] > 0
+    assert metrics["test/accuracy"] == pytest.approx(result["test/accuracy"])
+    assert "test/confusion_matrix_table" in metrics
+    assert metrics["test/mistakes"]["count"] > 0
+    assert summary["config"]["model"]["init_args"]["head"]["init_args"]["alpha"] == 16
+    assert run.name in next((run / "wandb").glob("offline-run-*")).name
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "metrics.csv",
+        "plots",
+        "result.json",
+        "wandb",
+    ]
+
+
+def test_two_runs_of_one_process_are_two_runs(fit):
+    first, _ = fit("mnist_tutorial", "--trainer.max_steps=2", "--data.source=digits", "--wandb.mode=offline")
+    second, _ = fit("mnist_tutorial", "--trainer.max_steps=2", "--data.source=digits", "--wandb.mode=offline")
+    for run in (first, second):
+        assert run.name in next((run / "wandb").glob("offline-run-*")).name
+
+
+def wandb_services():
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if any("wandb-core" in word for word in command) and str(os.getpid()) in command:
+            yield int(folder.name)
+
+
+@pytest.mark.filterwarnings("always:W&B stopped recording")
+def test_training_outlives_a_killed_service(fit, monkeypatch):
+    killed = []
+
+    def kill(self, *_):
+        if self.global_step == 3:
+            killed.extend(wandb_services())
+            for service in killed:
+                os.kill(service, signal.SIGKILL)
+
+    monkeypatch.setattr(LitClassification, "on_train_batch_end", kill)
+    run, printed = fit("mnist", *SHORT, "--wandb.mode=offline")
+    assert len(killed) == 1
+    (warning,) = printed.err.splitlines()
+    assert warning.startswith("warning: W&B stopped recording (")
+    assert warning.endswith("training goes on, metrics.csv is complete")
+    assert json.loads((run / "result.json").read_text())["steps"] == 20
+    assert "test/accuracy" in printed.out
+    assert "test/accuracy" in (run / "metrics.csv").read_text()
+
+
+@pytest.mark.filterwarnings("always:W&B stopped recording")
+def test_training_outlives_a_service_that_never_starts(fit, monkeypatch):
+    import wandb
+
+    def fail(**options):
+        raise wandb.errors.CommError("no answer")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    run, printed = fit("mnist", *SHORT, "--wandb.mode=online")
+    assert printed.err.splitlines() == [
+        "warning: W&B stopped recording (CommError: no answer); training goes on, metrics.csv is complete"
+    ]
+    assert json.loads((run / "result.json").read_text())["steps"] == 20
+
+
+@pytest.mark.parametrize(
+    ("asked", "variable", "key", "expected"),
+    [
+        ("auto", None, None, "offline"),
+        ("auto", None, "0" * 40, "online"),
+        ("auto", "offline", "0" * 40, "offline"),
+        ("auto", "disabled", None, "disabled"),
+        ("offline", "online", "0" * 40, "offline"),
+        ("disabled", None, "0" * 40, "disabled"),
+        ("online", None, None, "online"),
+    ],
+)
+def test_the_mode_is_the_option_then_the_variable_then_the_key(monkeypatch, asked, variable, key, expected):
+    import wandb
+
+    wandb.teardown()  # it remembers what an earlier run of this process was told
+    monkeypatch.delenv("WANDB_MODE")
+    for name, value in (("WANDB_MODE", variable), ("WANDB_API_KEY", key)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert WandbOptions(mode=asked).resolved_mode() == expected
+
+
+def test_a_mode_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    with pytest.raises(ValueError, match=r"\$WANDB_MODE must be online, offline or disabled, got 'sometimes'"):
+        WandbOptions().resolved_mode()
+
+
+def test_without_the_package_runs_go_unrecorded_there_unless_it_was_asked_for(monkeypatch):
+    monkeypatch.setattr("lit_l2softmax.loggers.wandb_run.find_spec", lambda name: None)
+    assert WandbOptions().resolved_mode() == "disabled"
+    with pytest.raises(ValueError, match="needs the package wandb, which is not installed"):
+        WandbOptions(mode="offline").resolved_mode()
+
+
+def test_nothing_but_the_record_of_a_run_imports_wandb():
+    program = (
+        "import sys; sys.modules['wandb'] = None\n"
+        "import lit_l2softmax.cli\n"
+        "from lit_l2softmax.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["fit", "--config=mnist", "--trainer.fast_dev_run=1", "--data.source=digits"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
