@@ -7,19 +7,23 @@ from . import __version__
 
 PROGRAM = "python -m lit_l2softmax"
 
-COMMANDS = {
+LIGHTNING = {
     "fit": "train a network and test it; leaves one folder a run",
     "validate": "score a checkpoint on the validation split",
     "test": "score a checkpoint on the test split",
-    "predict": "classify the first test images with a checkpoint",
+    "predict": "classify your own pictures, or the first test images, with a checkpoint",
+}
+COMMANDS = LIGHTNING | {
+    "list": "name every experiment with what it shows and should reach",
 }
 
 HELP = f"""usage: {PROGRAM} COMMAND [options]
 
 {chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
 
-  {PROGRAM} fit --config configs/mnist.yaml
+  {PROGRAM} fit --config mnist
   {PROGRAM} test --run runs/mnist/20260101-120000-0a1b2c
+  {PROGRAM} predict --run runs/mnist/20260101-120000-0a1b2c --images a.png b.jpg
   {PROGRAM} COMMAND --help        every option of a command
   {PROGRAM} --version
 """
@@ -42,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
         print(f"error: {first!r} is not a command; {hint}", file=sys.stderr)
         return 2
+
+    if first == "list":
+        from .commands.list_experiments import main as list_experiments
+
+        return list_experiments(arguments[1:])
 
     from .cli import run  # torch and Lightning take seconds, which help and typing errors need not wait for
 

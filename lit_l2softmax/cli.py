@@ -13,19 +13,24 @@ from typing import Any, cast
 
 import lightning
 import torch
+import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from . import __version__, runs
-from .__main__ import COMMANDS, PROGRAM
-from .callbacks import FinalCheckpoint, PlainProgress, RunConfig
+from . import __version__, plots, runs
+from .__main__ import LIGHTNING, PROGRAM
+from .callbacks import ConfiguredOptimizer, FinalCheckpoint, PlainProgress, RunConfig
+from .data.pictures import Ink, read_digit
 from .errors import ConfigError, DataError, RunError
-from .loggers import RunCSVLogger
-from .messages import did_you_mean, one_line
+from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
+from .messages import one_line
+from .shipped import config_file
 
 
 class LitCLI(LightningCLI):
@@ -44,7 +49,7 @@ class LitCLI(LightningCLI):
                 "prog": PROGRAM,
                 "exit_on_error": False,
                 "allow_abbrev": False,
-                **{name: {"exit_on_error": False} for name in COMMANDS},
+                **{name: {"exit_on_error": False} for name in LIGHTNING},
             },
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -63,6 +68,7 @@ class LitCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
         if self._adding_subcommand == "fit":
             parser.add_argument("--runs", type=str, default="runs", help="Folder that receives one folder a run.")
+            parser.add_class_arguments(WandbOptions, "wandb")
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
             parser.set_defaults(
                 {
@@ -74,6 +80,9 @@ class LitCLI(LightningCLI):
         else:
             # `run` turns it into --config and --ckpt_path before this parser sees it; it is here for --help.
             parser.add_argument("--run", type=str, help="Run folder: brings its configuration and its checkpoint.")
+        if self._adding_subcommand == "predict":
+            parser.add_argument("--images", type=str, nargs="+", help="Pictures of your own, one digit each.")
+            parser.add_argument("--ink", type=Ink, default="auto", help="Whether your digits are dark or light.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses the given arguments and no others."""
@@ -112,12 +121,21 @@ class LitCLI(LightningCLI):
             kwargs["logger"] = False
         else:
             kwargs["default_root_dir"] = str(self.run_folder)
+            callbacks.append(ConfiguredOptimizer())
             callbacks.append(FinalCheckpoint(self.run_folder / "checkpoints" / "last.ckpt"))
             callbacks.append(RunConfig(self.run_folder / runs.CONFIG_FILE, runs.CONFIG_KEY, self._config_as_told))
             if options.logger in (None, True):
-                kwargs["logger"] = RunCSVLogger(self.run_folder)
+                kwargs["logger"] = self._loggers(self.run_folder)
         self.trainer_defaults = {"callbacks": callbacks}  # added to those of the configuration, never replaced by them
         return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self, folder: Path) -> list[Logger]:
+        options: WandbOptions = self.config_init.fit.wandb
+        mode = options.resolved_mode()
+        loggers: list[Logger] = [RunCSVLogger(folder)]
+        if mode != "disabled":
+            loggers.append(RunWandbLogger(folder, options, mode, yaml.safe_load(self._config_as_told)))
+        return loggers
 
     def instantiate_classes(self) -> None:
         """Builds the module, the data and the trainer; what they refuse is the configuration's fault."""
@@ -125,6 +143,14 @@ class LitCLI(LightningCLI):
             super().instantiate_classes()
         except (TypeError, ValueError, MisconfigurationException) as error:
             raise ConfigError(one_line(error)) from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            for logger in self.trainer.loggers:
+                if isinstance(logger, RunWandbLogger):
+                    logger.finish()
 
     # ---- fit
 
@@ -191,13 +217,30 @@ class LitCLI(LightningCLI):
         print(f"{_figures(scores[0])}  on {_title(self.datamodule)}")
 
     def predict(self, ckpt_path: str, **options: Any) -> None:
-        """Prints the class and the probability of each image."""
-        runs.load_weights(self.model, Path(ckpt_path))
+        """Prints the class and the probability of each image, and draws the images with them."""
+        checkpoint = Path(ckpt_path)
+        runs.load_weights(self.model, checkpoint)
+        own: list[str] | None = self.config.predict.images
+        if own:
+            box = getattr(self.datamodule, "digit_box", 20)
+            images = torch.stack([read_digit(Path(path), ink=self.config.predict.ink, box=box) for path in own])
+            names = own
+            options |= {"datamodule": None, "dataloaders": DataLoader([images], batch_size=None)}  # type: ignore[arg-type]  # one batch
         batches = cast(list[dict[str, Tensor]], self.trainer.predict(**options))
         predictions = torch.cat([batch["prediction"] for batch in batches]).tolist()
         probabilities = torch.cat([batch["probability"] for batch in batches]).amax(1).tolist()
-        for number, (prediction, probability) in enumerate(zip(predictions, probabilities, strict=True)):
-            print(f"test image {number}: {prediction}  (probability {probability:.4f})")
+        if not own:
+            images = torch.cat([images for images, _ in self.datamodule.predict_dataloader()])
+            names = [f"test image {number}" for number in range(len(images))]
+        for name, prediction, probability in zip(names, predictions, probabilities, strict=True):
+            print(f"{name}: {prediction}  (probability {probability:.4f})")
+        picture = runs.plots_folder(checkpoint) / f"predictions-{runs.new_name()}.png"
+        captions = [
+            f"{Path(name).name}\n{prediction}  (p = {probability:.3f})"
+            for name, prediction, probability in zip(names, predictions, probabilities, strict=True)
+        ]
+        plots.save_grid(picture, images, captions, f"predictions of {checkpoint.name}, the images as it sees them")
+        print(picture)
 
 
 def _figures(metrics: Mapping[str, float]) -> str:
@@ -222,38 +265,20 @@ def _config_name(files: list[Any] | None) -> str:
     return named[0].absolute().parents[1].name if named[0].name == runs.CONFIG_FILE else named[0].stem
 
 
-CONFIGS = Path(__file__).parent / "configs"
-
-
 def _with_config_files(arguments: list[str]) -> list[str]:
-    """Arguments in which every ``--config`` is a file: one of one's own, or a shipped one by its name.
-
-    Raises:
-        ConfigError: on neither, listing the shipped ones.
-    """
+    """Arguments in which every ``--config`` is a file."""
     resolved = []
     follows = False
     for argument in arguments:
         option, equals, value = argument.partition("=")
         if follows:
-            resolved.append(_config_file(argument))
+            resolved.append(config_file(argument))
         elif option in ("-c", "--config") and equals:
-            resolved.append(f"{option}={_config_file(value)}")
+            resolved.append(f"{option}={config_file(value)}")
         else:
             resolved.append(argument)
         follows = not follows and argument in ("-c", "--config")
     return resolved
-
-
-def _config_file(name: str) -> str:
-    if Path(name).is_file():
-        return name
-    shipped = CONFIGS / f"{Path(name).name.removesuffix('.yaml')}.yaml"
-    if shipped.is_file():
-        return str(shipped)
-    names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    hint = did_you_mean(shipped.stem, names) or f"; there are {', '.join(names)}"
-    raise ConfigError(f"the configuration {name} does not exist{hint}")
 
 
 def _with_checkpoint(arguments: list[str]) -> list[str]:
@@ -287,6 +312,8 @@ def _quiet() -> None:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     # Batches are indexed from memory: worker processes would slow them down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # A resumed run has a folder of its own.
+    warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
     # Records are kept every so many steps of the run, not of an epoch.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     # Lightning's own use of torch.

@@ -104,10 +104,20 @@ def rebuilding_config(checkpoint: Path) -> str:
     Raises:
         RunError: where the file is no readable checkpoint of this project.
     """
-    config = yaml.safe_load(read_checkpoint(checkpoint)[CONFIG_KEY])
+    saved = read_checkpoint(checkpoint)[CONFIG_KEY]
+    config = yaml.safe_load(saved["config"])
+    if saved["data_source"] is not None:
+        # What was trained on one data set is not scored on its stand-in because a download failed since.
+        config["data"]["init_args"]["source"] = saved["data_source"]
     rebuilt = {key: config[key] for key in ("seed_everything", "model", "data")}
     dumped: str = yaml.safe_dump({**rebuilt, "trainer": {"precision": config["trainer"]["precision"]}})
     return dumped
+
+
+def plots_folder(checkpoint: Path) -> Path:
+    """Where pictures made with a checkpoint go: its run's plots, or beside a checkpoint that stands alone."""
+    run = checkpoint.absolute().parents[1]
+    return run / "plots" if (run / CONFIG_FILE).is_file() else checkpoint.absolute().parent
 
 
 def write_result(run: Path, result: dict[str, Any]) -> None:

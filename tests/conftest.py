@@ -21,6 +21,12 @@ _REAL_DATA = os.environ.get(mnist_files.VARIABLE)
 def _caches_of_this_test(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(mnist_files.VARIABLE, raising=False)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("CACHE", "DATA", "CONFIG"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb" / name.lower()))
+    monkeypatch.setenv("HOME", str(tmp_path))  # where a person's W&B key may lie
+    monkeypatch.setenv("WANDB_MODE", "disabled")
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_l2softmax"
 # From the bottom up; a module may import what stands on a line below its own.
 LAYERS = [
-    ["kernels", "errors", "messages", "alpha"],
-    ["ops"],
+    ["kernels", "errors", "messages", "alpha", "plots"],
+    ["ops", "shipped"],
     ["layers"],
     ["networks"],
-    ["data", "callbacks", "loggers", "runs"],
+    ["data", "loggers", "runs", "commands"],
+    ["callbacks"],
     ["classification"],
-    ["__init__", "__main__"],  # __main__ imports cli inside a function, for help must not wait for torch
+    ["__init__", "__main__"],  # __main__ imports commands and cli inside a function, for help must not wait for torch
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -34,8 +35,8 @@ def imported_rooms(path):
                 continue  # within its own folder
             names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
             yield from (name if name in LEVEL else "__init__" for name in names)
-        elif isinstance(node, ast.ImportFrom) and node.module.startswith("lit_l2softmax."):
-            yield node.module.split(".")[1]
+        elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "lit_l2softmax":
+            yield from node.module.split(".")[1:2] or [alias.name for alias in node.names]
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))

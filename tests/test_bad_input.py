@@ -62,7 +62,7 @@ def test_a_bad_option_is_named_with_what_it_could_be(capsys, tmp_path, options, 
     ],
 )
 def test_a_bad_key_in_a_file_is_named_with_what_it_could_be(capsys, tmp_path, old, new, message):
-    from lit_l2softmax.cli import CONFIGS
+    from lit_l2softmax.shipped import CONFIGS
 
     config = tmp_path / "mine.yaml"
     config.write_text((CONFIGS / "mnist.yaml").read_text().replace(old, new))
@@ -132,7 +132,7 @@ def test_an_architecture_that_does_not_fit_the_weights_is_named(capsys, fit):
 
 def test_an_unknown_command_is_answered_at_once(capsys):
     assert refused(capsys, "fitt") == "'fitt' is not a command; did you mean 'fit'?"
-    assert refused(capsys, "zzz") == "'zzz' is not a command; there are fit, validate, test, predict"
+    assert refused(capsys, "zzz") == "'zzz' is not a command; there are fit, validate, test, predict, list"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], ["--version"], [], ["nonsense"]])

@@ -3,11 +3,13 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from lit_l2softmax import runs
 from lit_l2softmax.__main__ import main
 from lit_l2softmax.data import MNISTData
 
@@ -32,7 +34,13 @@ def trained(fit):
 
 def test_a_run_leaves_one_folder_with_its_config_metrics_checkpoints_and_result(trained):
     run, printed = trained
-    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", "metrics.csv", "result.json"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "metrics.csv",
+        "plots",
+        "result.json",
+    ]
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", run.name)
     assert run.parent.name == "mnist"
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
@@ -66,6 +74,45 @@ def test_the_best_checkpoint_on_validation_is_the_one_tested(fit):
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
     assert validated[best - 1] == max(validated.values())
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 40
+
+
+def test_the_record_says_what_the_constraint_does(fit):
+    run, _ = fit("mnist", *SHORT, "--model.head.learn_alpha=true")
+    rows = [row for row in metrics_of(run) if row["train/loss"]]
+    assert all(float(row["train/feature_norm"]) > 0 for row in rows)
+    assert {float(row["train/learning_rate"]) for row in rows} == {torch.tensor(0.001).item()}
+    alphas = [float(row["train/alpha"]) for row in rows]
+    assert len(set(alphas)) == len(alphas)
+    assert all(abs(alpha - 16) < 0.1 for alpha in alphas)
+
+
+def test_a_run_trained_on_the_digits_is_not_tested_on_mnist_nor_the_reverse(trained, tmp_path):
+    run, _ = trained
+    config = yaml.safe_load(runs.rebuilding_config(run / "checkpoints" / "best.ckpt"))
+    assert config["data"]["init_args"]["source"] == "digits"
+
+
+@pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")
+def test_a_learning_rate_of_the_command_line_beats_that_of_the_checkpoint(trained, fit):
+    run, _ = trained
+    again, _ = fit(
+        "mnist",
+        *SHORT,
+        "--trainer.max_steps=25",
+        "--optimizer.lr=0.25",
+        f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}",
+    )
+    rates = {row["train/learning_rate"] for row in metrics_of(again) if row["train/loss"]}
+    assert rates == {"0.25"}
+
+
+def test_bf16_mixed_precision_trains(fit):
+    run, _ = fit("mnist", *SHORT, "--trainer.precision=bf16-mixed")
+    assert json.loads((run / "result.json").read_text())["test/accuracy"] > 0.3
+    assert (
+        yaml.safe_load(runs.rebuilding_config(run / "checkpoints" / "best.ckpt"))["trainer"]["precision"]
+        == "bf16-mixed"
+    )
 
 
 def test_a_config_that_selects_nothing_tests_the_last_checkpoint_and_says_so(fit):
@@ -137,15 +184,17 @@ def test_the_other_commands_score_a_run_and_a_checkpoint_alone(trained, capsys, 
     assert capsys.readouterr().out.startswith(f"val/accuracy {float(last):.4f}")
 
     assert main(["predict", f"--run={run}", "--data.predict_images=3"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, picture = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
+    assert Path(picture).parent == run / "plots"
+    assert Path(picture).is_file()
     assert all(re.fullmatch(r"test image \d: \d  \(probability [01]\.\d{4}\)", line) for line in lines)
 
 
 def test_options_of_the_data_beat_those_of_the_checkpoint(trained, capsys):
     run, _ = trained
     assert main(["predict", "--run", str(run), "--data.predict_images=2"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 1  # and the picture
 
 
 def test_real_mnist_is_called_mnist_and_its_first_four_predictions_are_made(fit, mnist_root, capsys):
@@ -156,4 +205,4 @@ def test_real_mnist_is_called_mnist_and_its_first_four_predictions_are_made(fit,
     assert "NOT" not in printed.out
     assert json.loads((run / "result.json").read_text())["data/source"] == "mnist"
     assert main(["predict", "--run", str(run), f"--data.root={mnist_root}"]) == 0
-    assert [line.split(": ")[1][0] for line in capsys.readouterr().out.splitlines()] == ["7", "2", "1", "0"]
+    assert [line.split(": ")[1][0] for line in capsys.readouterr().out.splitlines()[:-1]] == list("7210")

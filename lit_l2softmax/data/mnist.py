@@ -72,6 +72,11 @@ class MNISTData(LightningDataModule):
         """What the data are called in print."""
         return "scikit-learn's digits, NOT MNIST" if self.resolved_source == "digits" else "MNIST"
 
+    @property
+    def digit_box(self) -> int:
+        """Side of the square that holds the ink of a training image: 20 in MNIST, nearly all of the enlarged digits."""
+        return 28 if self.source == "digits" else 20
+
     def prepare_data(self) -> None:
         """Finds or downloads the files and verifies them, once in a process."""
         if self.resolved_source is None:

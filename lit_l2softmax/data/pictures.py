@@ -1,0 +1,106 @@
+"""A person's own pictures of digits, brought into the shape that the networks were trained on.
+
+MNIST's own preparation (LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", section III.A):
+light ink on a dark ground, scaled into a box, its centre of mass in the middle of 28x28 pixels.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from lit_l2softmax.errors import DataError
+
+Ink = Literal["auto", "dark", "light"]
+Grey = NDArray[np.float32]
+
+SIDE = 28
+MOST_PIXELS = 50_000_000
+LEAST_CONTRAST = 0.1  # of the range from black to white; paper and sensor noise stay below
+FAINT = 0.25  # of the darkest ink: what is fainter is ground
+
+
+def read_digit(path: Path, *, ink: Ink = "auto", box: int = 20) -> Tensor:
+    """One digit, ``(1, 28, 28)``, float32 in [0, 1], 1 being ink.
+
+    Args:
+        path: any format that Pillow reads; colour, grey, palette, 16 bits, with or without transparency.
+        ink: whether the digit is darker or lighter than its ground; ``"auto"`` looks at the picture's border.
+        box: side of the square that the digit is scaled into; 20 in MNIST.
+
+    Raises:
+        DataError: naming the picture, where it cannot be read, is blank, animated or enormous.
+    """
+    return torch.from_numpy(_centred(_ink(_grey(path), path, ink), box))[None]
+
+
+def _grey(path: Path) -> Grey:
+    """Luminance in [0, 1], transparency laid on a ground that the visible part stands out from."""
+    try:
+        with Image.open(path) as picture:
+            if getattr(picture, "n_frames", 1) > 1:
+                raise DataError(f"{path} is animated ({picture.n_frames} frames); save the frame you mean as a picture")  # type: ignore[attr-defined]
+            if picture.width * picture.height > MOST_PIXELS:
+                raise DataError(
+                    f"{path} is enormous ({picture.width} x {picture.height} pixels); "
+                    f"scale it down to {MOST_PIXELS:,} pixels or fewer"
+                )
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path} is enormous; scale it down to {MOST_PIXELS:,} pixels or fewer") from error
+    except FileNotFoundError as error:
+        raise DataError(f"the picture {path} does not exist") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is not a picture in a format that can be read") from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for a damaged file
+        raise DataError(f"the picture {path} is damaged or cannot be read: {error}") from error
+
+    if upright.mode.startswith(("I", "F")):  # 16 and 32 bits
+        values = np.asarray(upright, dtype=np.float32)
+        return np.asarray((values - values.min()) / max(float(np.ptp(values)), 1e-12), np.float32)
+    luminance_and_alpha = np.asarray(upright.convert("RGBA").convert("LA"), dtype=np.float32) / 255
+    luminance, opacity = luminance_and_alpha[..., 0], luminance_and_alpha[..., 1]
+    visible = float((luminance * opacity).sum() / max(float(opacity.sum()), 1e-12))
+    ground = 1.0 if visible < 0.5 else 0.0
+    return np.asarray(luminance * opacity + ground * (1 - opacity), np.float32)
+
+
+def _ink(grey: Grey, path: Path, ink: Ink) -> Grey:
+    """How much ink there is in each pixel, in [0, 1]."""
+    darkest, lightest = (float(value) for value in np.percentile(grey, (0.02, 99.98)))  # not one dead pixel
+    if ink == "auto":
+        ground = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+        dark = ground - darkest > lightest - ground
+    else:
+        dark = ink == "dark"
+        ground = float(np.percentile(grey, 90 if dark else 10))
+    contrast = ground - darkest if dark else lightest - ground
+    if contrast < LEAST_CONTRAST:
+        raise DataError(
+            f"the picture {path} is blank: nothing on it is clearly {'darker' if dark else 'lighter'} than its ground"
+        )
+    amount = ((ground - grey) if dark else (grey - ground)) / contrast
+    return np.where(amount < FAINT, 0, np.clip(amount, 0, 1)).astype(np.float32)
+
+
+def _centred(ink: Grey, box: int) -> Grey:
+    """The digit in a box of its own, the box placed so that the ink's centre of mass is the middle."""
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    digit = Image.fromarray(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    scale = box / max(digit.size)
+    size = max(1, round(digit.width * scale)), max(1, round(digit.height * scale))
+    small = np.clip(np.asarray(digit.resize(size, Image.Resampling.LANCZOS)), 0, 1)
+    height, width = small.shape
+    total = small.sum()
+    centre_row = float((small.sum(1) * np.arange(height)).sum() / total)
+    centre_column = float((small.sum(0) * np.arange(width)).sum() / total)
+    top = min(max(round((SIDE - 1) / 2 - centre_row), 0), SIDE - height)
+    left = min(max(round((SIDE - 1) / 2 - centre_column), 0), SIDE - width)
+    framed = np.zeros((SIDE, SIDE), np.float32)
+    framed[top : top + height, left : left + width] = small
+    return framed
