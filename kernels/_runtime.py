@@ -1,6 +1,7 @@
 """What every operator needs to know at run time: which implementation runs, and in which precision it accumulates."""
 
-from typing import Literal, get_args
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -8,8 +9,8 @@ from torch import Tensor
 Impl = Literal["auto", "triton", "torch", "reference"]
 
 
-def resolve_impl(impl: Impl, input: Tensor, *, operator: str) -> Impl:
-    """The implementation that an operator runs for ``input``; an explicit request never falls back.
+def check_impl(impl: Impl, input: Tensor, *, operator: str) -> None:
+    """Refuses an implementation that cannot run for ``input``: an explicit request never falls back.
 
     Raises:
         ValueError: on an unknown name, or ``"triton"`` for a tensor that is not on a CUDA device.
@@ -21,7 +22,6 @@ def resolve_impl(impl: Impl, input: Tensor, *, operator: str) -> Impl:
         raise ValueError(f"{operator}: impl='triton' needs a CUDA tensor, got one on {input.device}")
     if impl in ("triton", "torch"):
         raise NotImplementedError(f"{operator}: impl={impl!r} does not exist yet; use 'auto' or 'reference'")
-    return "reference"
 
 
 def accumulate_dtype(*tensors: Tensor) -> torch.dtype:
@@ -30,6 +30,13 @@ def accumulate_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
-    """Raises TypeError unless ``tensor`` holds real floating-point numbers."""
-    if not tensor.is_floating_point():
-        raise TypeError(f"{name} must hold floating-point numbers, got {tensor.dtype}")
+    """Raises TypeError unless ``tensor`` holds floating-point numbers of 16, 32 or 64 bits."""
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise TypeError(f"{name} must hold floating-point numbers of 16, 32 or 64 bits, got {tensor.dtype}")
+
+
+def no_autocast(input: Tensor) -> AbstractContextManager[Any]:
+    """A context in which autocast, which would run a product in half precision, is off on ``input``'s device."""
+    if torch.amp.is_autocast_available(input.device.type):
+        return torch.autocast(input.device.type, enabled=False)
+    return nullcontext()

@@ -13,11 +13,10 @@ eq. 5, where alpha is 1 / tau. Class weights, ignored rows, label smoothing and 
 Legend: N rows, C classes.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._runtime import Impl, accumulate_dtype, check_floating, resolve_impl
+from ._runtime import Impl, accumulate_dtype, check_floating, check_impl
 from ._softmax import check_common, checked_target, unit_rows
 
 
@@ -34,17 +33,14 @@ def l2_softmax_cross_entropy_reference(
 ) -> Tensor:
     """The equations of the module docstring, a PyTorch call each; the oracle of the tests."""
     dtype = accumulate_dtype(input)
-    # Autocast would run parts of this in half precision.
-    with torch.autocast(input.device.type, enabled=False):
-        logits = alpha * unit_rows(input.to(dtype), eps)
-        return F.cross_entropy(
-            logits,
-            checked_target(target, input.shape[1], ignore_index),
-            None if weight is None else weight.to(dtype),
-            ignore_index=ignore_index,
-            reduction=reduction,
-            label_smoothing=label_smoothing,
-        )
+    return F.cross_entropy(
+        alpha * unit_rows(input.to(dtype), eps),
+        checked_target(target, input.shape[1], ignore_index),
+        None if weight is None else weight.to(dtype),
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+    )
 
 
 def l2_softmax_cross_entropy(
@@ -73,14 +69,15 @@ def l2_softmax_cross_entropy(
         reduction: ``"mean"`` (over rows that count, weighted) | ``"sum"`` | ``"none"``.
         label_smoothing: share of the target taken from its class and spread over all, in ``[0, 1]``.
         eps: a row shorter than this is divided by it instead, and gets a zero gradient.
-        impl: ``"auto"`` (Triton on CUDA, the fast PyTorch schedule elsewhere) | ``"triton"`` | ``"torch"`` (that
-            schedule on any device) | ``"reference"``.
+        impl: ``"auto"`` (the fastest there is for the device) | ``"triton"`` | ``"torch"`` | ``"reference"``; so far
+            there is the reference.
 
     Returns:
         The loss in nats, 0-d, or ``(N,)`` for ``"none"``; float32, float64 for float64 input.
 
     Raises:
         ValueError: on shapes or numbers out of range, or an ``impl`` that cannot run on this device.
+        NotImplementedError: on an ``impl`` that does not exist yet.
         TypeError: on a dtype other than the above.
         IndexError: on a target out of range, naming its row (asynchronously on CUDA).
     """
@@ -97,7 +94,7 @@ def l2_softmax_cross_entropy(
         label_smoothing=label_smoothing,
         eps=eps,
     )
-    resolve_impl(impl, input, operator="l2_softmax_cross_entropy")
+    check_impl(impl, input, operator="l2_softmax_cross_entropy")
     return l2_softmax_cross_entropy_reference(
         input,
         target,

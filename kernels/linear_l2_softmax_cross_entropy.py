@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._runtime import Impl, accumulate_dtype, check_floating, resolve_impl
+from ._runtime import Impl, accumulate_dtype, check_floating, check_impl, no_autocast
 from ._softmax import check_common, checked_target, unit_rows
 
 
@@ -67,8 +67,7 @@ def linear_l2_softmax_cross_entropy_reference(
 ) -> Tensor:
     """The equations of the module docstring, a PyTorch call each; the oracle of the tests."""
     dtype = accumulate_dtype(input, linear_weight)
-    # Autocast would run the product in half precision.
-    with torch.autocast(input.device.type, enabled=False):
+    with no_autocast(input):
         target = checked_target(target, linear_weight.shape[0], ignore_index)
         classes = linear_weight.to(dtype)
         if normalize_weight:
@@ -129,8 +128,8 @@ def linear_l2_softmax_cross_entropy(
         reduction: ``"mean"`` (over rows that count, weighted) | ``"sum"`` | ``"none"``.
         label_smoothing: share of the target taken from its class and spread over all, in ``[0, 1]``.
         eps: a row shorter than this is divided by it instead, and gets a zero gradient.
-        impl: ``"auto"`` (Triton on CUDA, the fast PyTorch schedule elsewhere) | ``"triton"`` | ``"torch"`` (that
-            schedule on any device) | ``"reference"``.
+        impl: ``"auto"`` (the fastest there is for the device) | ``"triton"`` | ``"torch"`` | ``"reference"``; so far
+            there is the reference.
 
     Returns:
         The loss in nats, 0-d, or ``(N,)`` for ``"none"``; float32, float64 for float64 input or weight.
@@ -138,6 +137,7 @@ def linear_l2_softmax_cross_entropy(
     Raises:
         ValueError: on shapes or numbers out of range, a margin without ``normalize_weight``, a bias with it, or an
             ``impl`` that cannot run on this device.
+        NotImplementedError: on an ``impl`` that does not exist yet.
         TypeError: on a dtype other than the above.
         IndexError: on a target out of range, naming its row (asynchronously on CUDA).
     """
@@ -171,7 +171,7 @@ def linear_l2_softmax_cross_entropy(
         label_smoothing=label_smoothing,
         eps=eps,
     )
-    resolve_impl(impl, input, operator="linear_l2_softmax_cross_entropy")
+    check_impl(impl, input, operator="linear_l2_softmax_cross_entropy")
     return linear_l2_softmax_cross_entropy_reference(
         input,
         linear_weight,

@@ -20,11 +20,10 @@ Source: Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._runtime import Impl, accumulate_dtype, check_floating, resolve_impl
+from ._runtime import Impl, accumulate_dtype, check_floating, check_impl
 
 Window = Literal["torch", "onnx"]
 
@@ -36,12 +35,10 @@ def local_response_norm_reference(
     behind, ahead = size // 2, (size - 1) // 2
     if window == "onnx":
         behind, ahead = ahead, behind
-    # Autocast would choose a dtype of its own for the power.
-    with torch.autocast(input.device.type, enabled=False):
-        x = input.to(accumulate_dtype(input))
-        squares = F.pad(x.square().movedim(1, -1), (behind, ahead))
-        window_sums = squares.unfold(-1, size, 1).sum(-1).movedim(-1, 1)
-        return (x * (k + alpha / size * window_sums).pow(-beta)).to(input.dtype)
+    x = input.to(accumulate_dtype(input))
+    squares = F.pad(x.square().movedim(1, -1), (behind, ahead))
+    window_sums = squares.unfold(-1, size, 1).sum(-1).movedim(-1, 1)
+    return (x * (k + alpha / size * window_sums).pow(-beta)).to(input.dtype)
 
 
 def local_response_norm(
@@ -66,14 +63,15 @@ def local_response_norm(
         beta: exponent.
         k: added to the weighted mean square, so that it is not a division by zero.
         window: where an even window lies: ``"torch"`` has the odd channel before the centre, ``"onnx"`` after it.
-        impl: ``"auto"`` (Triton on CUDA, the fast PyTorch schedule elsewhere) | ``"triton"`` | ``"torch"`` (that
-            schedule on any device) | ``"reference"``.
+        impl: ``"auto"`` (the fastest there is for the device) | ``"triton"`` | ``"torch"`` | ``"reference"``; so far
+            there is the reference.
 
     Returns:
         A tensor of ``input``'s shape and dtype; half types are computed in float32 and rounded once.
 
     Raises:
         ValueError: on a shape, size or window other than the above, or an ``impl`` that cannot run on this device.
+        NotImplementedError: on an ``impl`` that does not exist yet.
         TypeError: on an input that is not floating-point.
     """
     if not 3 <= input.ndim <= 5:
@@ -83,5 +81,5 @@ def local_response_norm(
         raise ValueError(f"size must be at least 1 channel, got {size}")
     if window not in ("torch", "onnx"):
         raise ValueError(f"window must be 'torch' or 'onnx', got {window!r}")
-    resolve_impl(impl, input, operator="local_response_norm")
+    check_impl(impl, input, operator="local_response_norm")
     return local_response_norm_reference(input, size, alpha, beta, k, window=window)

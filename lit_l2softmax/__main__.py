@@ -1,21 +1,11 @@
 """``python -m lit_l2softmax``: answers what needs no torch at once, and hands the rest to the command line proper."""
 
+import difflib
 import sys
 from collections.abc import Sequence
 
 from . import __version__
-
-PROGRAM = "python -m lit_l2softmax"
-
-LIGHTNING = {
-    "fit": "train a network and test it; leaves one folder a run",
-    "validate": "score a checkpoint on the validation split",
-    "test": "score a checkpoint on the test split",
-    "predict": "classify your own pictures, or the first test images, with a checkpoint",
-}
-COMMANDS = LIGHTNING | {
-    "list": "name every experiment with what it shows and should reach",
-}
+from .program import COMMANDS, PROGRAM
 
 HELP = f"""usage: {PROGRAM} COMMAND [options]
 
@@ -40,13 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lit_l2softmax {__version__}")
         return 0
     if first not in COMMANDS:
-        import difflib
-
         close = difflib.get_close_matches(first, COMMANDS, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
         print(f"error: {first!r} is not a command; {hint}", file=sys.stderr)
         return 2
-
     if first == "list":
         from .commands.list_experiments import main as list_experiments
 

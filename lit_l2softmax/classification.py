@@ -32,18 +32,29 @@ class LitClassification(LightningModule):
         network: maps a batch of inputs to features ``(N, D)``.
         head: a module that keeps the promises of :class:`Head`.
 
+    Attributes:
+        validation_metrics: what a checkpoint can be selected by.
+
     Metrics: every ``log_every_n_steps`` steps ``train/loss`` and ``train/accuracy`` of the batch,
     ``train/feature_norm`` (the mean length of its features before the constraint), ``train/alpha`` and
-    ``train/learning_rate``; ``val/*`` and ``test/*`` are means over all samples.
+    ``train/learning_rate``; ``val/*`` and ``test/*`` are means over all samples, ``*/images`` how many those are.
     """
+
+    validation_metrics = ("val/accuracy", "val/loss")
 
     def __init__(self, network: nn.Module, head: nn.Module) -> None:
         super().__init__()
+        if (given := getattr(network, "out_features", None)) != (wanted := getattr(head, "in_features", given)):
+            raise ValueError(f"the network gives {given} features, the head wants {wanted}")
         self.network = network
         self.head = head
-        classes = self._head.num_classes
-        self.val_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
-        self.test_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
+        self.val_accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
+        self.test_accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self._head.num_classes
 
     @property
     def _head(self) -> Head:
@@ -79,6 +90,7 @@ class LitClassification(LightningModule):
         accuracy.update(logits, labels)
         self.log(f"{stage}/loss", self._head(features, labels), on_epoch=True, prog_bar=True, batch_size=len(labels))
         self.log(f"{stage}/accuracy", accuracy, on_epoch=True, prog_bar=True)
+        self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum")
         return logits
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

@@ -1,6 +1,5 @@
 """fit, validate, test and predict: LightningCLI with one folder a run and one line an error."""
 
-import argparse
 import logging
 import os
 import platform
@@ -23,20 +22,19 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from . import __version__, plots, runs
-from .__main__ import LIGHTNING, PROGRAM
+from . import __version__, arguments, plots, runs
 from .callbacks import ConfiguredOptimizer, FinalCheckpoint, PlainProgress, RunConfig
 from .data.pictures import Ink, read_digit
 from .errors import ConfigError, DataError, RunError
 from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
-from .messages import one_line
-from .shipped import config_file
+from .messages import did_you_mean, one_line
+from .program import LIGHTNING, PROGRAM
 
 
 class LitCLI(LightningCLI):
     """The project's LightningCLI; see the module docstring."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, given: Sequence[str]) -> None:
         self._started = time.perf_counter()
         self._adding_subcommand = ""
         self.run_folder: Path | None = None
@@ -53,7 +51,7 @@ class LitCLI(LightningCLI):
             },
             subclass_mode_model=True,
             subclass_mode_data=True,
-            args=list(arguments),
+            args=list(given),
             load_from_checkpoint_support=False,  # a checkpoint carries the whole configuration instead
         )
 
@@ -78,7 +76,7 @@ class LitCLI(LightningCLI):
                 }
             )
         else:
-            # `run` turns it into --config and --ckpt_path before this parser sees it; it is here for --help.
+            # `arguments` turns it into --config and --ckpt_path before this parser sees it; it is here for --help.
             parser.add_argument("--run", type=str, help="Run folder: brings its configuration and its checkpoint.")
         if self._adding_subcommand == "predict":
             parser.add_argument("--images", type=str, nargs="+", help="Pictures of your own, one digit each.")
@@ -86,11 +84,11 @@ class LitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses the given arguments and no others."""
-        arguments = cast(list[str], args)
+        given = cast(list[str], args)
         try:
-            self.config = parser.parse_args(arguments)
+            self.config = parser.parse_args(given)
         except ArgumentError as error:
-            options = [name.removeprefix("--") for name in self._parser(arguments[0])._option_string_actions]
+            options = [name.removeprefix("--") for name in self._parser(given[0])._option_string_actions]
             raise ConfigError(one_line(error, options)) from error
 
     def _parse_ckpt_path(self) -> None:
@@ -102,13 +100,41 @@ class LitCLI(LightningCLI):
         """Decides where the run's files will go; nothing is made yet."""
         options = self.config[self.subcommand]
         self._config_as_told = self._parser(self.subcommand).dump(options, skip_none=False)
-        if self.subcommand == "fit" and not options.trainer.fast_dev_run:
+        if self.subcommand != "fit":
+            return
+        _check_fit(options)
+        if not options.trainer.fast_dev_run:
             self.run_folder = Path(options.runs) / _config_name(options.config) / runs.new_name()
-            options.checkpoint.dirpath = str(self.run_folder / "checkpoints")
-            options.checkpoint.filename = "best"
-            options.checkpoint.save_last = True
-            if options.checkpoint.monitor is None:
-                options.checkpoint.save_top_k = 0  # without a metric there is no best, only the last
+            checkpoint = options.checkpoint
+            checkpoint.dirpath = str(self.run_folder / "checkpoints")
+            checkpoint.filename = "best" if checkpoint.save_top_k == 1 else "{step}"
+            checkpoint.save_last = True
+            if checkpoint.monitor is None:
+                checkpoint.save_top_k = 0  # without a metric there is no best, only the last
+
+    def instantiate_classes(self) -> None:
+        """Builds the module, the data and the trainer; what they refuse is the configuration's fault."""
+        try:
+            super().instantiate_classes()
+        except (TypeError, ValueError, MisconfigurationException) as error:
+            raise ConfigError(one_line(error)) from error
+        if self.trainer.world_size > 1:
+            raise ConfigError("training on several devices is not supported yet: --trainer.devices=1")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuses parts that do not fit each other, before anything is made."""
+        classes, wanted = (getattr(part, "num_classes", None) for part in (self.datamodule, self.model))
+        if None not in (classes, wanted) and classes != wanted:
+            raise ConfigError(
+                f"the data have {classes} classes, the head has {wanted}: --model.head.num_classes={classes}"
+            )
+        known = getattr(self.model, "validation_metrics", None)
+        if self.subcommand == "fit" and known is not None:
+            monitor = self.config.fit.checkpoint.monitor
+            if monitor is not None and monitor not in known:
+                hint = did_you_mean(monitor, known) or f"; there are {', '.join(known)}"
+                raise ConfigError(f"checkpoint.monitor: {monitor!r} is not validated{hint}")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose record is the run folder; only fit has one."""
@@ -137,35 +163,39 @@ class LitCLI(LightningCLI):
             loggers.append(RunWandbLogger(folder, options, mode, yaml.safe_load(self._config_as_told)))
         return loggers
 
-    def instantiate_classes(self) -> None:
-        """Builds the module, the data and the trainer; what they refuse is the configuration's fault."""
-        try:
-            super().instantiate_classes()
-        except (TypeError, ValueError, MisconfigurationException) as error:
-            raise ConfigError(one_line(error)) from error
-
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:
+            raise ConfigError(one_line(error)) from error
         finally:
-            for logger in self.trainer.loggers:
-                if isinstance(logger, RunWandbLogger):
-                    logger.finish()
+            self._finish_wandb()
+
+    def _finish_wandb(self) -> None:
+        for logger in self.trainer.loggers:
+            if isinstance(logger, RunWandbLogger):
+                logger.finish()
 
     # ---- fit
 
     def before_fit(self) -> None:
         """Claims the run folder, so that a place that cannot be written is known before anything is downloaded."""
+        if self.config.fit.ckpt_path is not None:
+            runs.read_checkpoint(Path(self.config.fit.ckpt_path))
         if self.run_folder is not None:
             runs.create(self.run_folder)
 
     def fit(self, **options: Any) -> None:
-        """Trains; a run that fails before it has left anything leaves no folder either."""
+        """Trains; a run that fails before its first step leaves no folder."""
         try:
-            self.trainer.fit(**options)
-        except BaseException:
+            self.trainer.fit(**{**options, "weights_only": True})
+        except BaseException as error:
             if self.run_folder is not None:
-                runs.discard_if_empty(self.run_folder)
+                self._finish_wandb()
+                if self.trainer.global_step == 0:
+                    runs.discard(self.run_folder)
+                elif isinstance(error, SystemExit):  # Lightning's word for Ctrl-C
+                    print(f"stopped after {self.trainer.global_step:,} steps; {self.run_folder}", file=sys.stderr)
             raise
 
     def after_fit(self) -> None:
@@ -173,20 +203,21 @@ class LitCLI(LightningCLI):
         if self.run_folder is None:
             print("fast_dev_run: a batch of each split went through; nothing was saved")
             return
-        judged = runs.judged_checkpoint(self.run_folder)
-        monitor = cast(ModelCheckpoint, self.trainer.checkpoint_callback).monitor if judged.stem == "best" else None
+        checkpoint = cast(ModelCheckpoint, self.trainer.checkpoint_callback)
+        selected = {}
+        judged = self.run_folder / "checkpoints" / "last.ckpt"
+        if checkpoint.monitor is not None and checkpoint.best_model_score is not None:
+            judged = Path(checkpoint.best_model_path)
+            selected = {checkpoint.monitor: float(checkpoint.best_model_score)}
         steps = self.trainer.global_step
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         runs.load_weights(self.model, judged)
-        (tested,) = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-        title = _title(self.datamodule)
+        (scores,) = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
         result = {
-            **metrics,
-            **tested,
-            "data/source": getattr(self.datamodule, "resolved_source", title),
-            "data/test_size": len(cast(Any, self.trainer.test_dataloaders).dataset),
+            **selected,
+            **scores,
+            "data/source": getattr(self.datamodule, "resolved_source", _title(self.datamodule)),
             "checkpoint": str(judged.relative_to(self.run_folder)),
-            "selected_by": monitor,
+            "selected_by": next(iter(selected), None),
             "seed": self.config.fit.seed_everything,
             "steps": steps,
             "seconds": round(time.perf_counter() - self._started, 1),
@@ -195,11 +226,9 @@ class LitCLI(LightningCLI):
             f"Python {platform.python_version()}",
         }
         runs.write_result(self.run_folder, result)
-        chosen = f"best by {monitor}" if monitor else "last; nothing was selected"
-        print(
-            f"{_figures(tested)}  on {result['data/test_size']:,} images of {title} "
-            f"({chosen}; {steps:,} steps, {result['seconds']:.0f} s)\n{self.run_folder}"
-        )
+        chosen = f"best by {checkpoint.monitor}" if selected else "last; nothing was selected"
+        print(f"{_line(scores, self.datamodule)} ({chosen}; {steps:,} steps, {result['seconds']:.0f} s)")
+        print(self.run_folder)
 
     # ---- validate, test, predict: Lightning's own, on weights that are known to fit, with the figures in one line
 
@@ -214,7 +243,9 @@ class LitCLI(LightningCLI):
         self._print_scores(self.trainer.test(**{**options, "verbose": False}))
 
     def _print_scores(self, scores: Sequence[Mapping[str, float]]) -> None:
-        print(f"{_figures(scores[0])}  on {_title(self.datamodule)}")
+        if not scores:
+            raise ConfigError("no batch was scored: the options leave none")
+        print(_line(scores[0], self.datamodule))
 
     def predict(self, ckpt_path: str, **options: Any) -> None:
         """Prints the class and the probability of each image, and draws the images with them."""
@@ -226,7 +257,9 @@ class LitCLI(LightningCLI):
             images = torch.stack([read_digit(Path(path), ink=self.config.predict.ink, box=box) for path in own])
             names = own
             options |= {"datamodule": None, "dataloaders": DataLoader([images], batch_size=None)}  # type: ignore[arg-type]  # one batch
-        batches = cast(list[dict[str, Tensor]], self.trainer.predict(**options))
+        batches = cast(list[dict[str, Tensor]], self.trainer.predict(**{**options, "return_predictions": True}))
+        if not batches:
+            raise ConfigError("no image was classified: the options leave none")
         predictions = torch.cat([batch["prediction"] for batch in batches]).tolist()
         probabilities = torch.cat([batch["probability"] for batch in batches]).amax(1).tolist()
         if not own:
@@ -243,65 +276,42 @@ class LitCLI(LightningCLI):
         print(picture)
 
 
-def _figures(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
+def _line(scores: Mapping[str, float], data: Any) -> str:
+    """The scores, how many images they are of, and of which data."""
+    figures = [f"{name} {scores[name]:.4f}" for name in sorted(scores) if not name.endswith("/images")]
+    (count,) = (int(value) for name, value in scores.items() if name.endswith("/images"))
+    return "  ".join([*figures, f"on {count:,} images of {_title(data)}"])
 
 
 def _title(data: Any) -> str:
     return str(getattr(data, "title", type(data).__name__))
 
 
+def _check_fit(options: Any) -> None:
+    """Refuses what would train nothing, or something else than it says."""
+    if options.trainer.max_steps == 0 or options.trainer.max_epochs == 0:
+        raise ConfigError("trainer.max_steps and trainer.max_epochs must leave at least one step")
+    if options.trainer.overfit_batches:
+        raise ConfigError(
+            "trainer.overfit_batches would replace the order of the data; use --trainer.limit_train_batches"
+        )
+    for name in ("dirpath", "filename"):
+        if options.checkpoint[name] is not None:
+            raise ConfigError(f"checkpoint.{name} is the run folder's business; --runs names the folder of all runs")
+
+
 def _seed(value: int | bool) -> int:
-    if isinstance(value, bool):
-        raise ValueError("seed_everything must be a number: the order of the training data is a function of it")
+    if isinstance(value, bool) or not 0 <= value < 2**32:
+        raise ValueError(f"seed_everything must be a number in [0, 2**32), got {value}")
     return value
 
 
 def _config_name(files: list[Any] | None) -> str:
-    named = [Path(str(file)) for file in files or [] if file is not None]
+    named = [Path(str(file)).absolute() for file in files or [] if file is not None]
     if not named:
         return "unnamed"
     # A run's own config.yaml repeats that run, so it keeps the run's name.
-    return named[0].absolute().parents[1].name if named[0].name == runs.CONFIG_FILE else named[0].stem
-
-
-def _with_config_files(arguments: list[str]) -> list[str]:
-    """Arguments in which every ``--config`` is a file."""
-    resolved = []
-    follows = False
-    for argument in arguments:
-        option, equals, value = argument.partition("=")
-        if follows:
-            resolved.append(config_file(argument))
-        elif option in ("-c", "--config") and equals:
-            resolved.append(f"{option}={config_file(value)}")
-        else:
-            resolved.append(argument)
-        follows = not follows and argument in ("-c", "--config")
-    return resolved
-
-
-def _with_checkpoint(arguments: list[str]) -> list[str]:
-    """Arguments of validate, test or predict with ``--run`` and ``--ckpt_path`` resolved.
-
-    The configuration of the trained network comes first, so that every other option of the command line beats it.
-
-    Raises:
-        RunError: where no checkpoint is named or the named one cannot be used.
-    """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--run", type=Path)
-    finder.add_argument("--ckpt_path", type=Path)
-    named, others = finder.parse_known_args(arguments[1:])
-    if named.run is None and named.ckpt_path is None:
-        raise RunError(f"{arguments[0]} needs a trained network: --run RUN_FOLDER or --ckpt_path FILE")
-    checkpoint = named.ckpt_path or runs.judged_checkpoint(named.run)
-    return [
-        arguments[0],
-        f"--config={runs.rebuilding_config(checkpoint)}",
-        f"--ckpt_path={checkpoint}",
-        *others,
-    ]
+    return named[0].parents[1].name if runs.is_run_name(named[0].parent.name) else named[0].stem
 
 
 def _quiet() -> None:
@@ -310,26 +320,27 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # LightningCLI and this file speak to every jsonargparse 4; what changes in 5 is pyproject.toml's business.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    # Batches are indexed from memory: worker processes would slow them down.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # A resumed run has a folder of its own.
-    warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
-    # Records are kept every so many steps of the run, not of an epoch.
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    # Lightning's own use of torch.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    for message in (
+        "does not have many workers",  # batches are indexed from memory: worker processes would slow them down
+        "dirpath has changed",  # a resumed run has a folder of its own
+        "smaller than the logging interval",  # records are kept every so many steps of the run, not of an epoch
+        "LeafSpec",  # Lightning's own use of torch
+    ):
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
 
 
-def run(arguments: list[str]) -> int:
-    """Runs fit, validate, test or predict; returns 0, or 2 after one line on standard error."""
+def run(given: list[str]) -> int:
+    """Runs fit, validate, test or predict; returns 0, or 2 after one line on standard error.
+
+    ``LIT_L2SOFTMAX_TRACEBACK=1`` shows where an error comes from instead.
+    """
     _quiet()
     try:
-        arguments = _with_config_files(arguments)
-        if arguments[0] != "fit" and not {"-h", "--help"} & set(arguments):
-            arguments = _with_checkpoint(arguments)
-        LitCLI(arguments)
+        LitCLI(arguments.resolved(given))
     except (ConfigError, DataError, RunError) as error:
+        if os.environ.get("LIT_L2SOFTMAX_TRACEBACK") == "1":
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -30,7 +30,8 @@ class L2SoftmaxLoss(nn.Module):
         num_classes: C.
         alpha: radius of the sphere the features are put on; 0 switches the constraint off (plain softmax). With
             ``learn_alpha``, where it starts.
-        learn_alpha: whether alpha is a parameter; the paper finds a good fixed one slightly better.
+        learn_alpha: whether alpha is a parameter, without bounds, as in the paper, which finds a good fixed one
+            slightly better.
         normalize_weight: whether the class weights are normalised too (NormFace); such a head has no bias.
         angular_margin: radians, ArcFace's m; needs ``normalize_weight``.
         cosine_margin: CosFace's m; needs ``normalize_weight``.
@@ -67,7 +68,7 @@ class L2SoftmaxLoss(nn.Module):
         if not learn_alpha and alpha > 0 and num_classes > 2 and alpha < (bound := alpha_lower_bound(num_classes)):
             warnings.warn(
                 f"alpha={alpha:g} is below the lower bound {bound:.2f} of arXiv:1703.09507 for {num_classes} classes: "
-                "no feature can reach a probability of 0.9 for its class",
+                "with class weights of length 1, no feature reaches a probability of 0.9 for its class",
                 stacklevel=2,
             )
         self.in_features, self.num_classes = in_features, num_classes

@@ -11,9 +11,11 @@ import re
 from collections.abc import Iterable
 
 _UNION = re.compile(
-    r"(?:- .*? - )?Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (?P<reason>.*?)"
-    r"(?: - Expected a <class 'NoneType'>.*)? Given value type: .*"
+    r"(?:- .*? - )?Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (?P<reasons>.*)"
+    r" Given value type: .*? Given value: (?P<value>.*)"
 )
+_NEXT_REASON = re.compile(r" - (?=Expected a |Problem with |Import path )")
+_LINK = re.compile(r"Call to compute_fn of link '.*?' with args \(.*?\) failed: ")
 _LEVEL = re.compile(r"^(?:Parser key \"(?P<key>[^\"]+)\": |Problem with given class_path '(?P<class_path>[^']+)': )")
 _REFUSED = re.compile(
     r"(?:Option '(?P<option>[^']+)' is not accepted"
@@ -35,12 +37,12 @@ def one_line(error: BaseException, options: Iterable[str] = ()) -> str:
         error: whatever stopped the command.
         options: the command's options, without dashes, among which a misspelt one is looked up.
     """
-    text = " ".join(str(error).split())
+    text = _LINK.sub("", " ".join(str(error).split()))
     keys: list[str] = []
     accepting = ""
     while True:
         if union := _UNION.fullmatch(text):
-            text = union["reason"]
+            text = _innermost(_NEXT_REASON.split(union["reasons"]), union["value"])
         elif level := _LEVEL.match(text):
             keys += [level["key"]] if level["key"] else []
             accepting = level["class_path"] or accepting
@@ -57,6 +59,17 @@ def one_line(error: BaseException, options: Iterable[str] = ()) -> str:
         hint = did_you_mean(word, known) or ("" if group in groups else did_you_mean(group, groups))
         text = f"{word!r} is not an option{owner}{hint}"
     return f"{'.'.join(keys)}: {text}" if keys else text
+
+
+def _innermost(reasons: list[str], value: str) -> str:
+    """The one reason that speaks of what was given, or all that was expected."""
+    reasons = [
+        reason for reason in reasons if "NoneType" not in reason and "does not correspond to a subclass" not in reason
+    ]
+    expected = [reason.removeprefix("Expected a ") for reason in reasons if reason.startswith("Expected a ")]
+    if len(expected) < len(reasons):
+        return next(reason for reason in reasons if not reason.startswith("Expected a "))
+    return f"Expected {' or '.join(expected)}. Got value: {value}"
 
 
 def _parameters(class_path: str) -> list[str]:

@@ -17,7 +17,8 @@ def save_grid(path: Path, images: Tensor, captions: Sequence[str], title: str) -
     for axis in axes:
         axis.axis("off")
     for axis, image, caption in zip(axes, images, captions, strict=False):
-        axis.imshow(image.movedim(0, -1).squeeze(-1).cpu().numpy(), cmap="gray")
+        pixels = image.float() if image.is_floating_point() else image  # NumPy has no bfloat16
+        axis.imshow(pixels.movedim(0, -1).squeeze(-1).cpu().numpy(), cmap="gray")
         axis.set_title(caption, fontsize=8)
     figure.suptitle(title, fontsize=10)
     _save(figure, path)

@@ -1,14 +1,20 @@
 """One folder a run, ``<runs>/<config>/<date>-<id>/``: made once, never overwritten, readable without this program.
 
-config.yaml     everything that `fit` was told, sufficient to repeat it
-metrics.csv     one row a record: step, train/*, val/*, test/*
-checkpoints/    best.ckpt by the monitored metric, where there is one, and last.ckpt
-result.json     flat keys: the tested figures, the data they were measured on, seed, steps, seconds, versions
+- ``config.yaml``: everything that fit was told, sufficient to repeat it
+- ``metrics.csv``: one row a record: step, train/*, val/*, test/*
+- ``checkpoints/``: best.ckpt by the monitored metric, where there is one, and last.ckpt; with
+  ``--checkpoint.save_top_k`` above 1 the best ones by their steps
+- ``plots/``: the confusion matrix and the worst mistakes of the test, and predictions made later
+- ``wandb/``: the W&B run, unless that is switched off
+- ``result.json``: flat keys: the tested figures, the data they were measured on, seed, steps, seconds, versions
 """
 
 import json
+import re
 import secrets
+import shutil
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +25,7 @@ from torch import nn
 from .errors import RunError
 
 CONFIG_FILE = "config.yaml"
+RESULT_FILE = "result.json"
 CONFIG_KEY = "lit_l2softmax_config"  # where a checkpoint keeps the configuration of its run
 
 
@@ -41,24 +48,35 @@ def create(folder: Path) -> None:
         ) from error
 
 
-def discard_if_empty(folder: Path) -> None:
-    """Removes the folder of a run that failed before it wrote anything, and its parent if that too is empty."""
-    for path in (folder, folder.parent):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
+def is_run_name(name: str) -> bool:
+    """Whether ``name`` is one that ``new_name`` gives."""
+    return re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", name) is not None
+
+
+def discard(folder: Path) -> None:
+    """Removes the folder of a run that failed before its first step, and its parents as far as they are empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in (folder.parent, folder.parent.parent):
+        if parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()
 
 
 def judged_checkpoint(run: Path) -> Path:
-    """The checkpoint a run is judged by: its best one, the last where nothing is selected.
+    """The checkpoint a run is judged by: the one its result names, else its best one, else its last.
 
     Raises:
         RunError: where ``run`` is no run folder or holds no checkpoint.
     """
     if not (run / CONFIG_FILE).is_file():
         raise RunError(f"{run} is not a run folder: it has no {CONFIG_FILE}")
-    for name in ("best.ckpt", "last.ckpt"):
-        if (run / "checkpoints" / name).is_file():
-            return run / "checkpoints" / name
+    names: list[str]
+    try:
+        names = [json.loads((run / RESULT_FILE).read_text())["checkpoint"]]
+    except (OSError, ValueError, KeyError):  # a run that was interrupted has no result
+        names = ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
+    for name in names:
+        if (run / name).is_file():
+            return run / name
     raise RunError(f"{run} holds no checkpoint: its training ended before the first one was written")
 
 
@@ -121,7 +139,8 @@ def plots_folder(checkpoint: Path) -> Path:
 
 
 def write_result(run: Path, result: dict[str, Any]) -> None:
-    """Writes ``result.json`` whole or not at all."""
-    beside = run / "result.json.part"
-    beside.write_text(json.dumps(result, indent=2) + "\n")
-    beside.replace(run / "result.json")
+    """Writes ``result.json`` whole or not at all; what is not a number is null, for JSON has no word for it."""
+    plain = {key: None if isinstance(value, float) and not isfinite(value) else value for key, value in result.items()}
+    beside = run / f"{RESULT_FILE}.part"
+    beside.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
+    beside.replace(run / RESULT_FILE)

@@ -41,7 +41,24 @@ def refused(capsys, *arguments):
             "data.source: Expected a typing.Literal['auto', 'mnist', 'digits']. Got value: kaggle",
         ),
         (["--data.batch_size=0"], "batch_size must be at least 1, got 0"),
-        (["--seed_everything=true"], "seed_everything must be a number"),
+        (["--seed_everything=true"], "seed_everything must be a number in [0, 2**32), got True"),
+        (["--seed_everything=-1"], "seed_everything must be a number in [0, 2**32), got -1"),
+        (["--model.head.num_classes=5"], "the data have 10 classes, the head has 5: --model.head.num_classes=10"),
+        (["--model.head.in_features=512"], "the network gives 1024 features, the head wants 512"),
+        (
+            ["--checkpoint.monitor=val/acc"],
+            "checkpoint.monitor: 'val/acc' is not validated; did you mean 'val/accuracy'?",
+        ),
+        (["--checkpoint.dirpath=/x"], "checkpoint.dirpath is the run folder's business; --runs"),
+        (["--trainer.overfit_batches=2"], "trainer.overfit_batches would replace the order of the data"),
+        (["--trainer.max_steps=0"], "must leave at least one step"),
+        (["--trainer.devices=2", "--trainer.accelerator=cpu"], "training on several devices is not supported yet"),
+        (["--trainer.precision=foo"], "'bf16-mixed', '32-true', '64-true']"),
+        (["--trainer.precision=foo"], "Got value: foo"),
+        (["--lr_scheduler=StepLR"], "lr_scheduler: the following arguments are required: step_size"),
+        (["--data.batch_size=2000"], "a batch of 2,000 is more than the 1,197 training images"),
+        (["--data.source=mnist", f"--data.root=/{'x' * 300}"], "cannot be read: File name too long"),
+        (["--ckpt_path=/nonexistent.ckpt"], "the checkpoint /nonexistent.ckpt cannot be read: No such file"),
         (["--zzz=1"], "'zzz' is not an option"),
     ],
 )
@@ -74,7 +91,7 @@ def test_a_damaged_data_file_ends_the_command_before_anything_is_written(capsys,
     runs = tmp_path / "runs"
     message = refused(capsys, "fit", "--config=mnist", f"--data.root={tmp_path}", f"--runs={runs}")
     assert "train-images-idx3-ubyte.gz is damaged: 16 bytes" in message
-    assert not [path for path in runs.rglob("*") if path.is_file() or path.name.startswith("2")]
+    assert not runs.exists()
 
 
 @pytest.mark.parametrize("folder", ["file/below", "/proc/nowhere"])
@@ -90,6 +107,64 @@ def test_a_run_folder_that_cannot_be_made_is_named(capsys, tmp_path, folder):
 def test_an_untrained_network_is_not_scored(capsys, command):
     assert "needs a trained network: --run RUN_FOLDER or --ckpt_path FILE" in refused(capsys, command, "--config=mnist")
     assert "the checkpoint last cannot be read" in refused(capsys, command, "--config=mnist", "--ckpt_path=last")
+
+
+def test_a_run_without_its_value_is_one_line(capsys):
+    assert refused(capsys, "test", "--run") == "argument --run: expected one argument"
+
+
+def test_fit_without_a_configuration_says_how_to_name_one(capsys):
+    assert refused(capsys, "fit").startswith("fit needs a configuration: --config NAME, there are mnist,")
+
+
+def test_options_that_leave_nothing_to_score_are_refused(capsys, fit):
+    run, _ = fit("mnist", *DRY)
+    assert "no batch was scored" in refused(capsys, "test", f"--run={run}", "--trainer.limit_test_batches=0")
+    assert "no image was classified" in refused(capsys, "predict", f"--run={run}", "--trainer.limit_predict_batches=0")
+
+
+def test_a_failure_before_the_first_step_leaves_no_folder(fit, tmp_path, monkeypatch):
+    from lit_l2softmax.classification import LitClassification
+
+    def fail(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(LitClassification, "training_step", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        fit("mnist", *DRY)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_interrupted_training_says_where_it_is(tmp_path, capsys, monkeypatch):
+    from lit_l2softmax.classification import LitClassification
+
+    def interrupt(self, *_):
+        if self.global_step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(LitClassification, "on_train_batch_end", interrupt)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning would ignore Ctrl-C for the rest of this process
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--config=mnist", "--data.source=digits", f"--runs={tmp_path / 'runs'}"])
+    assert ended.value.code == 1
+    (run,) = (tmp_path / "runs").glob("mnist/*")
+    assert capsys.readouterr().err == f"stopped after 3 steps; {run}\n"
+
+
+def test_a_traceback_can_be_asked_for(capsys, monkeypatch):
+    from lit_l2softmax.errors import ConfigError
+
+    monkeypatch.setenv("LIT_L2SOFTMAX_TRACEBACK", "1")
+    with pytest.raises(ConfigError, match="alpha must be 0"):
+        main(["fit", "--config=mnist", *DRY, "--model.head.alpha=-1"])
+
+
+def test_a_configuration_that_is_not_one_is_named(capsys, fit, tmp_path):
+    run, _ = fit("mnist", *DRY)
+    (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    assert "list.yaml holds no options" in refused(capsys, "test", f"--run={run}", f"--config={tmp_path}/list.yaml")
+    assert "broken.yaml cannot be read" in refused(capsys, "test", f"--run={run}", f"--config={tmp_path}/broken.yaml")
 
 
 def test_a_folder_that_is_no_run_is_named(capsys, tmp_path):
@@ -113,6 +188,12 @@ def test_a_file_that_is_no_checkpoint_is_named_and_never_executed(capsys, tmp_pa
     assert "x.ckpt is damaged or not a checkpoint" in refused(capsys, "test", f"--ckpt_path={file}")
     torch.save({"state_dict": {}}, file)
     assert "carries no configuration" in refused(capsys, "test", f"--ckpt_path={file}")
+    torch.save({"state_dict": {}, "bomb": Bomb()}, file)
+    runs = tmp_path / "runs"
+    assert "x.ckpt is damaged" in refused(
+        capsys, "fit", "--config=mnist", *DRY, f"--ckpt_path={file}", f"--runs={runs}"
+    )
+    assert not runs.exists()
     assert "went off" not in capsys.readouterr().out
 
 
@@ -125,8 +206,8 @@ def test_a_truncated_checkpoint_is_named(capsys, fit):
 
 def test_an_architecture_that_does_not_fit_the_weights_is_named(capsys, fit):
     run, _ = fit("mnist", *DRY)
-    message = refused(capsys, "test", f"--run={run}", "--model.head.num_classes=7")
-    assert "head.weight" in message
+    message = refused(capsys, "test", f"--run={run}", "--model.head.normalize_weight=true")
+    assert "head.bias is (10,) in the file and absent in the network" in message
     assert str(run) in message
 
 

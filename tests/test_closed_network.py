@@ -12,6 +12,8 @@ def test_an_address_beyond_loopback_cannot_be_looked_up_or_reached():
         socket.create_connection(("192.0.2.1", 80), timeout=1)
     with pytest.raises(ConnectionRefusedError, match="network is closed"):
         socket.getaddrinfo("example.invalid", 443)
+    with pytest.raises(ConnectionRefusedError, match="network is closed"):
+        socket.gethostbyname("example.invalid")
 
 
 def test_nor_in_a_child_process():

@@ -11,6 +11,7 @@ import yaml
 
 from lit_l2softmax import runs
 from lit_l2softmax.__main__ import main
+from lit_l2softmax.classification import LitClassification
 from lit_l2softmax.data import MNISTData
 
 SHORT = [
@@ -32,6 +33,15 @@ def trained(fit):
     return fit("mnist", *SHORT)
 
 
+@pytest.fixture
+def ruined_after_20_steps(monkeypatch):
+    def ruin(self, *_):
+        if self.global_step == 20:
+            self.trainer.optimizers[0].param_groups[0]["lr"] = 1.0
+
+    monkeypatch.setattr(LitClassification, "on_train_batch_start", ruin)
+
+
 def test_a_run_leaves_one_folder_with_its_config_metrics_checkpoints_and_result(trained):
     run, printed = trained
     assert sorted(path.name for path in run.iterdir()) == [
@@ -46,12 +56,12 @@ def test_a_run_leaves_one_folder_with_its_config_metrics_checkpoints_and_result(
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
     result = json.loads((run / "result.json").read_text())
-    expected = {"data/source": "digits", "seed": 0, "steps": 20, "data/test_size": 400, "selected_by": "val/accuracy"}
+    expected = {"data/source": "digits", "seed": 0, "steps": 20, "test/images": 400, "selected_by": "val/accuracy"}
     assert expected.items() <= result.items()
     assert result["checkpoint"] == "checkpoints/best.ckpt"
     assert 0 < result["test/accuracy"] <= 1
     assert result["test/loss"] > 0
-    assert result["seconds"] > 0
+    assert 0 < result["seconds"] < 300
 
     rows = metrics_of(run)
     assert [int(row["step"]) for row in rows if row["train/loss"]] == [4, 9, 14, 19]
@@ -66,14 +76,138 @@ def test_a_run_leaves_one_folder_with_its_config_metrics_checkpoints_and_result(
     assert printed.err == ""
 
 
-def test_the_best_checkpoint_on_validation_is_the_one_tested(fit):
-    # A learning rate that ruins the network after the first validation.
-    run, _ = fit("mnist", *SHORT, "--trainer.max_steps=40", "--optimizer.lr=0.05")
+def test_the_best_checkpoint_on_validation_is_the_one_tested(fit, capsys, ruined_after_20_steps):
+    run, _ = fit("mnist", *SHORT, "--trainer.max_steps=40")
     rows = metrics_of(run)
     validated = {int(row["step"]): float(row["val/accuracy"]) for row in rows if row["val/accuracy"]}
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
     assert validated[best - 1] == max(validated.values())
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 40
+    assert best < 40
+    result = json.loads((run / "result.json").read_text())
+    assert result["val/accuracy"] == max(validated.values())
+    capsys.readouterr()
+    assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"]) == 0
+    assert capsys.readouterr().out.startswith(
+        f"test/accuracy {result['test/accuracy']:.4f}  test/loss {result['test/loss']:.4f}"
+    )
+    assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]) == 0
+    assert not capsys.readouterr().out.startswith(
+        f"test/accuracy {result['test/accuracy']:.4f}  test/loss {result['test/loss']:.4f}"
+    )
+
+
+def test_of_several_kept_checkpoints_the_best_is_tested(fit, ruined_after_20_steps):
+    run, _ = fit("mnist", *SHORT, "--trainer.max_steps=40", "--checkpoint.save_top_k=-1")
+    result = json.loads((run / "result.json").read_text())
+    validated = [float(row["val/accuracy"]) for row in metrics_of(run) if row["val/accuracy"]]
+    assert len(list((run / "checkpoints").iterdir())) == 5
+    assert result["val/accuracy"] == max(validated)
+    step = torch.load(run / result["checkpoint"], weights_only=True)["global_step"]
+    assert step == 10 * (1 + validated.index(max(validated)))
+    assert runs.judged_checkpoint(run) == run / result["checkpoint"]
+
+
+def test_a_run_that_was_not_finished_is_judged_by_what_it_has(trained):
+    run, _ = trained
+    (run / "result.json").unlink()
+    assert runs.judged_checkpoint(run).name == "best.ckpt"
+    (run / "checkpoints" / "best.ckpt").unlink()
+    assert runs.judged_checkpoint(run).name == "last.ckpt"
+
+
+def test_selection_and_test_see_different_images(fit, monkeypatch):
+    seen = {}
+    for stage in ("val", "test"):
+        original = getattr(MNISTData, f"{stage}_dataloader")
+
+        def spy(self, stage=stage, original=original):
+            seen[stage] = original(self)
+            return seen[stage]
+
+        monkeypatch.setattr(MNISTData, f"{stage}_dataloader", spy)
+    fit("mnist", *SHORT)
+    rows = {stage: {image.numpy().tobytes() for image in loader.dataset.images} for stage, loader in seen.items()}
+    assert (len(rows["val"]), len(rows["test"])) == (200, 400)
+    assert not rows["val"] & rows["test"]
+
+
+def test_metrics_are_means_over_images_whatever_the_batches(trained, capsys):
+    run, _ = trained
+    lines = set()
+    for size in (400, 150, 7):
+        assert main(["test", f"--run={run}", f"--data.eval_batch_size={size}"]) == 0
+        lines.add(capsys.readouterr().out)
+    assert len(lines) == 1
+
+
+def test_only_what_was_tested_is_counted(fit):
+    run, printed = fit("mnist", *SHORT, "--trainer.limit_test_batches=1", "--data.eval_batch_size=20")
+    assert "on 20 images" in printed.out
+    assert json.loads((run / "result.json").read_text())["test/images"] == 20
+
+
+def test_a_figure_that_is_not_a_number_is_null(fit):
+    run, _ = fit("mnist", *SHORT, "--optimizer.lr=1e30")
+    assert json.loads((run / "result.json").read_text(), parse_constant=pytest.fail)["test/loss"] is None
+
+
+def test_records_are_on_disk_as_soon_as_they_are_made(fit, monkeypatch):
+    on_disk = []
+
+    def look(self, *_):
+        path = Path(self.trainer.log_dir) / "metrics.csv"
+        on_disk.append(len(path.read_text().splitlines()) if path.exists() else 0)
+
+    monkeypatch.setattr(LitClassification, "on_train_batch_start", look)
+    fit("mnist", *SHORT, "--trainer.val_check_interval=20")
+    assert on_disk[4] == 0
+    assert on_disk[5] == 2  # the head and the first record
+    assert on_disk[19] == 4
+
+
+def test_without_validation_there_are_ten_lines_of_progress(fit):
+    _, printed = fit("mnist_tutorial", "--data.source=digits")
+    assert [line.split()[1] for line in printed.out.splitlines()[:-2]] == [f"{10 * n}/100" for n in range(1, 11)]
+
+
+def test_epochs_without_validation_have_a_line_each(fit):
+    _, printed = fit(
+        "mnist_tutorial",
+        "--data.source=digits",
+        "--trainer.max_steps=-1",
+        "--trainer.max_epochs=2",
+        "--data.batch_size=200",
+    )
+    assert [line.split()[1] for line in printed.out.splitlines()[:-2]] == ["6", "12"]
+
+
+def test_accumulated_batches_are_one_step(fit):
+    _, printed = fit(
+        "mnist_tutorial", "--data.source=digits", "--trainer.max_steps=4", "--trainer.accumulate_grad_batches=4"
+    )
+    assert [line.split()[1] for line in printed.out.splitlines()[:-2]] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_other_precisions_train(fit, precision):
+    fit("mnist", *SHORT, "--trainer.max_steps=2", f"--trainer.precision={precision}")
+
+
+def test_a_shipped_configuration_can_be_named_beside_a_run(trained, capsys):
+    run, _ = trained
+    assert main(["test", f"--run={run}", "--config", "mnist", "--data.source=digits"]) == 0
+    assert capsys.readouterr().out.startswith("test/accuracy")
+
+
+@pytest.mark.filterwarnings("always:training on scikit-learn")
+def test_the_substitution_is_visible_at_the_start_and_beside_the_result(fit):
+    options = [option for option in SHORT if "source" not in option]
+    run, printed = fit("mnist", *options, "--data.source=auto")
+    (warning,) = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
+    assert "training on scikit-learn's 8x8 digits instead of MNIST" in warning
+    assert "NOT MNIST" in printed.out
+    assert json.loads((run / "result.json").read_text())["data/source"] == "digits"
 
 
 def test_the_record_says_what_the_constraint_does(fit):
@@ -138,6 +272,7 @@ def test_a_run_can_be_repeated_from_its_own_config(trained, fit):
     first, _ = trained
     again, _ = fit(first / "config.yaml")
     assert again != first
+    assert again.parent == first.parent
     a, b = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (first, again))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert yaml.safe_load((first / "config.yaml").read_text()) == yaml.safe_load((again / "config.yaml").read_text())
@@ -152,12 +287,11 @@ def test_another_seed_is_another_training(trained, fit):
 
 def test_the_seed_of_a_run_orders_its_data(fit, monkeypatch):
     seen = []
-    monkeypatch.setattr(MNISTData, "train_dataloader", lambda self: seen.append(self.seed) or original(self))
-    fit("mnist", *SHORT, "--seed_everything=7", "--trainer.max_steps=10")
-    assert set(seen) == {7}
-
-
-original = MNISTData.train_dataloader
+    monkeypatch.setattr(LitClassification, "on_train_batch_start", lambda self, batch, _: seen.append(batch[1]))
+    for seed in (7, 7, 8):
+        fit("mnist", *SHORT, f"--seed_everything={seed}", "--trainer.max_steps=1", "--trainer.val_check_interval=1")
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
 
 
 def test_alpha_can_be_0_or_learned(fit):
@@ -173,7 +307,7 @@ def test_the_other_commands_score_a_run_and_a_checkpoint_alone(trained, capsys, 
     assert main(["test", "--run", str(run)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(
-        f"test/accuracy {result['test/accuracy']:.4f}  test/loss {result['test/loss']:.4f}  on scikit"
+        f"test/accuracy {result['test/accuracy']:.4f}  test/loss {result['test/loss']:.4f}  on 400"
     )
 
     alone = tmp_path / "alone.ckpt"

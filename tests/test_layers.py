@@ -88,6 +88,16 @@ def test_a_fixed_alpha_under_the_papers_bound_is_warned_of(alpha, classes, warne
         assert "below the lower bound" in str(caught[0].message)
 
 
+@pytest.mark.parametrize("head", [L2SoftmaxLoss(D, C, alpha=0), TutorialL2SoftmaxHead(D, C, alpha=0, dropout=0.0)])
+def test_the_plain_softmax_of_half_types_is_computed_in_float32(batch, head):
+    loss = head.to(torch.bfloat16)(batch[0].bfloat16(), batch[1])
+    assert loss.dtype == torch.float32
+    logits = head.logits(batch[0].bfloat16())
+    torch.testing.assert_close(
+        loss, F.cross_entropy(logits.float(), batch[1]), rtol=gamma(C + 10, torch.float32), atol=0
+    )
+
+
 def test_a_learned_alpha_may_start_anywhere():
     L2SoftmaxLoss(D, C, alpha=1.0, learn_alpha=True)
 

@@ -197,6 +197,80 @@ def test_a_zero_feature_has_the_bias_for_logits_and_a_zero_gradient():
     assert not torch.autograd.grad(loss.sum(), x)[0][1].any()
 
 
+def test_rows_shorter_than_eps_are_divided_by_it_features_and_class_weights_alike():
+    x, w, y, _ = problem(4, 5, 3)
+    x[1] *= 0.01
+    w[2] *= 0.01
+    eps = 0.5
+    unit = [t / t.norm(dim=1, keepdim=True).clamp_min(eps) for t in (x, w)]
+    x.requires_grad_()
+    w.requires_grad_()
+    loss = linear_l2_softmax_cross_entropy(x, w, y, alpha=6.0, normalize_weight=True, eps=eps, reduction="none")
+    close_in_float64(loss, F.cross_entropy(6 * unit[0] @ unit[1].T, y, reduction="none"), 500)
+    dx, dw = torch.autograd.grad(loss.sum(), (x, w))
+    assert not dx[1].any()
+    assert not dw[2].any()
+    assert dx[[0, 2, 3]].abs().sum(1).all()
+    assert dw[[0, 1]].abs().sum(1).all()
+
+
+def test_a_row_exactly_as_long_as_eps_has_a_gradient():
+    x, w, y, _ = problem(1, 2, 3)
+    x = torch.tensor([[1.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    (dx,) = torch.autograd.grad(linear_l2_softmax_cross_entropy(x, w, y, alpha=6.0, eps=1.0), x)
+    assert dx[0, 1] != 0
+
+
+def test_types_may_differ_and_float64_anywhere_decides():
+    x, w, y, b = problem(20, 64, 10)
+    weight = torch.rand(10) + 0.5
+    expected = linear_l2_softmax_cross_entropy(
+        x.float().double(), w, y, linear_bias=b, alpha=6.0, weight=weight.double()
+    )
+    actual = linear_l2_softmax_cross_entropy(x.float(), w, y, linear_bias=b, alpha=6.0, weight=weight)
+    assert actual.dtype == torch.float64
+    close_in_float64(actual, expected, 1000)
+    mixed = linear_l2_softmax_cross_entropy(
+        x.bfloat16(), w.half(), y, linear_bias=b.bfloat16(), alpha=6.0, weight=weight.half()
+    )
+    assert mixed.dtype == torch.float32
+
+
+def test_ignore_index_may_be_a_class_under_a_margin():
+    x, w, y, _ = problem(6, 5, 4)
+    y = torch.tensor([0, 1, 2, 3, 1, 0])
+    options = {"alpha": 6.0, "normalize_weight": True, "angular_margin": 0.5, "reduction": "none"}
+    ignoring = linear_l2_softmax_cross_entropy(x, w, y, ignore_index=1, **options)
+    plain = linear_l2_softmax_cross_entropy(x, w, y, **options)
+    assert not ignoring[[1, 4]].any()
+    assert torch.equal(ignoring[[0, 2, 3, 5]], plain[[0, 2, 3, 5]])
+
+
+def test_a_margin_is_exact_close_to_the_class_too():
+    w = F.normalize(torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    for angle in (1e-3, 1e-5):
+        orthogonal = F.normalize(w[1] - (w[1] @ w[0]) * w[0], dim=0)
+        x = (math.cos(angle) * w[0] + math.sin(angle) * orthogonal)[None]
+        loss = linear_l2_softmax_cross_entropy(
+            x, w, torch.tensor([0]), alpha=8.0, normalize_weight=True, angular_margin=0.5
+        )
+        scores = 8 * (x @ w.T)[0]
+        scores[0] = 8 * math.cos(angle + 0.5)
+        # c = cos(angle) is off by its rounding u, which sqrt(1 - c^2) turns into u / angle
+        torch.testing.assert_close(loss, scores.logsumexp(0) - scores[0], rtol=0, atol=8 * 20 * 1.2e-16 / angle)
+
+
+def test_a_learned_alpha_may_be_a_half_type():
+    x, w, y, b = problem(5, 13, 11, torch.float32)
+    for dtype in (torch.float16, torch.bfloat16):
+        alpha = torch.tensor(6.0, dtype=dtype, requires_grad=True)
+        loss = linear_l2_softmax_cross_entropy(x, w, y, linear_bias=b, alpha=alpha)
+        assert torch.equal(loss, linear_l2_softmax_cross_entropy(x, w, y, linear_bias=b, alpha=6.0))
+        loss.backward()
+        assert alpha.grad.dtype == dtype
+        assert alpha.grad != 0
+
+
 def test_autocast_does_not_change_a_bit():
     x, w, y, b = problem(5, 13, 11, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

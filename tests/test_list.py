@@ -21,6 +21,8 @@ def test_list_prints_them_all(capsys):
         assert head["expected"] in text
 
 
-def test_list_takes_no_options(capsys):
+def test_list_takes_no_options_but_help(capsys):
+    assert main(["list", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python -m lit_l2softmax list\n")
     assert main(["list", "--verbose"]) == 2
     assert capsys.readouterr().err == "error: list takes no options, got --verbose\n"

@@ -35,11 +35,12 @@ def test_its_features_are_linear_so_some_are_negative():
 
 
 def test_dropout_is_on_in_training_only():
-    network = MnistConvNet(dropout=0.25)
     images = torch.rand(8, 1, 28, 28)
-    assert not torch.equal(network(images), network(images))
-    share = float((network(images) == 0).float().mean())
-    assert abs(share - 0.25) < 5 * math.sqrt(0.25 * 0.75 / (8 * 1024))
+    for p in (0.25, 0.6):
+        network = MnistConvNet(dropout=p)
+        assert not torch.equal(network(images), network(images))
+        share = float((network(images) == 0).float().mean())
+        assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / (8 * 1024))
     network.eval()
     assert torch.equal(network(images), network(images))
 

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +51,7 @@ def place(source, folder, suffix):
 def test_it_is_found_in_every_usual_place_packed_or_not(tiny, tmp_path, below, suffix):
     root = tmp_path / "root"
     place(tiny, root / below, suffix)
-    data = MNISTData(root=str(root), source="mnist")
+    data = MNISTData(root=str(root), source="mnist", batch_size=10)
     data.prepare_data()
     data.setup("fit")
     assert data.resolved_source == "mnist"
@@ -106,8 +108,9 @@ def test_the_missing_files_are_downloaded_mirror_by_mirror(tiny, tmp_path, monke
             raise requests.exceptions.ConnectTimeout
         shutil.copy(tiny / url.rpartition("/")[2], output_file)
 
+    monkeypatch.setattr(mnist_files, "_silence", lambda url: None)
     monkeypatch.setattr(pooch, "HTTPDownloader", lambda **options: asked.append(options) or serve)
-    data = MNISTData(root=str(root), source="mnist")
+    data = MNISTData(root=str(root), source="mnist", batch_size=10)
     data.prepare_data()
     data.setup("fit")
     assert len(data.train[1]) == 50
@@ -122,6 +125,7 @@ def test_a_mirror_that_answers_with_something_else_leaves_nothing_behind(tiny, t
     def serve(url, output_file, _pooch):
         Path(output_file).write_bytes(b"<html>")
 
+    monkeypatch.setattr(mnist_files, "_silence", lambda url: None)
     monkeypatch.setattr(pooch, "HTTPDownloader", lambda **options: serve)
     with pytest.raises(DataError, match="answered with another file"):
         MNISTData(root=str(tmp_path / "root"), source="mnist").prepare_data()
@@ -133,6 +137,43 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     in_the_way.write_text("")
     with pytest.raises(DataError, match=r"file/MNIST/raw cannot be written .*--data.root"):
         MNISTData(root=str(in_the_way)).prepare_data()
+
+
+@pytest.mark.parametrize("source", ["auto", "mnist"])
+def test_a_cache_folder_that_cannot_be_written_is_nobodys_mistake(tmp_path, monkeypatch, source):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    data = MNISTData(source=source)
+    if source == "mnist":
+        with pytest.raises(DataError, match="cannot be written"):
+            data.prepare_data()
+    else:
+        with pytest.warns(UserWarning, match="8x8 digits instead of MNIST: .* cannot be written"):
+            data.prepare_data()
+        assert data.resolved_source == "digits"
+
+
+def test_only_the_files_that_are_missing_are_asked_for(tiny, tmp_path):
+    place(tiny, tmp_path / "root", ".gz")
+    (tmp_path / "root" / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match=r"Put t10k-labels-idx1-ubyte\.gz into"):
+        MNISTData(root=str(tmp_path / "root"), source="mnist").prepare_data()
+
+
+def test_the_root_itself_comes_before_its_folders(tiny, tmp_path):
+    place(tiny, tmp_path / "root", ".gz")
+    place(tiny, tmp_path / "root" / "mnist", "")
+    assert all(path.parent == tmp_path / "root" for path in mnist_files.find(tmp_path / "root").values())
+
+
+def test_a_mirror_that_keeps_silent_is_given_up_in_time(monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr(mnist_files, "SECONDS_TO_ANSWER", 0.2)
+    monkeypatch.setattr(requests, "head", lambda *_, **__: never.wait(20))
+    started = time.monotonic()
+    assert mnist_files._silence("https://example.invalid/") == "no answer in 0.2 s"
+    assert time.monotonic() - started < 10
+    never.set()
 
 
 def test_where_mnist_cannot_be_had_the_digits_train_and_say_so(tmp_path):
@@ -154,7 +195,8 @@ def test_the_digits_are_real_disjoint_and_in_mnists_shape():
         assert images.shape[1:] == (1, 28, 28)
         assert images.dtype == torch.uint8
         assert images.max() == 255
-        assert sorted(set(labels.tolist())) == list(range(10))
+        counts = labels.bincount(minlength=10).tolist()
+        assert max(counts) - min(counts) <= 0.1 * len(labels) / 10 + 2  # stratified: 174 to 183 of each in the bundle
     seen = [image.numpy().tobytes() for images, _ in parts for image in images]
     assert len(set(seen)) == len(seen) == 1797
 
@@ -196,5 +238,6 @@ def test_real_mnist_has_its_canonical_split(mnist_root):
     shuffled = MNISTData(root=str(mnist_root), source="mnist")
     shuffled.setup("fit")
     assert len(shuffled.train_dataloader()) == 55_000 // 128
+    assert [len(labels) for _, labels in shuffled.test_dataloader()] == [1000] * 10
     ((images, labels),) = list(data.predict_dataloader())
     assert labels.tolist() == [7, 2, 1, 0]

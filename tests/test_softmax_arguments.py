@@ -77,6 +77,7 @@ def test_ignore_index_may_be_any_number_a_class_included(operator):
         ({"target": torch.zeros(N)}, TypeError, "target must be int64"),
         ({"input": torch.randn(N)}, ValueError, "input must have shape"),
         ({"input": torch.zeros(N, D).long()}, TypeError, "input must hold floating-point numbers"),
+        ({"input": torch.zeros(N, D).to(torch.float8_e4m3fn)}, TypeError, "of 16, 32 or 64 bits, got torch.float8"),
         ({"weight": torch.ones(C + 1)}, ValueError, r"weight must have shape \(3,\)"),
         ({"weight": torch.ones(C).long()}, TypeError, "weight must hold floating-point numbers"),
         ({"reduction": "average"}, ValueError, "reduction must be 'mean', 'sum' or 'none', got 'average'"),
@@ -118,6 +119,12 @@ def test_bad_arguments_are_refused_in_one_clear_sentence(operator, options, erro
 def test_the_linear_operator_refuses_what_its_mathematics_does(options, error, message):
     with pytest.raises(error, match=message):
         linear(**options)
+
+
+@BOTH
+def test_shapes_can_be_worked_out_on_the_meta_device(operator):
+    with torch.device("meta"):
+        assert operator(reduction="none").shape == (N,)
 
 
 @BOTH

@@ -1,7 +1,7 @@
 """What a test says beyond one number: the confusion matrix and the worst mistakes, in W&B and as pictures."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -48,7 +48,7 @@ class MistakeReport(Callback):
         (wrong,) = (predictions != labels).nonzero(as_tuple=True)
         right = outputs[wrong].float().softmax(1).gather(1, labels[wrong, None])[:, 0]
         for probability, row in zip(right.tolist(), wrong.tolist(), strict=True):
-            self._worst.append((probability, int(labels[row]), int(predictions[row]), images[row].cpu()))
+            self._worst.append((probability, int(labels[row]), int(predictions[row]), images[row].float().cpu()))
         self._worst = sorted(self._worst, key=lambda mistake: mistake[0])[: self.mistakes]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -57,7 +57,7 @@ class MistakeReport(Callback):
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
         labels, predictions = torch.cat(self._labels), torch.cat(self._predictions)
-        classes = int(pl_module.head.num_classes)  # type: ignore[union-attr, arg-type]  # Lightning's modules are untyped
+        classes = cast(Any, pl_module).num_classes
         counts = multiclass_confusion_matrix(predictions, labels, classes)
         wrong = int((labels != predictions).sum())
         plots.save_confusion_matrix(

@@ -1,4 +1,4 @@
-"""Progress for a log file: one plain line a validation, or a tenth of a training without one."""
+"""Progress for a log file: one plain line a validation, or a tenth of a training or an epoch without one."""
 
 import time
 from typing import Any
@@ -23,6 +23,11 @@ class PlainProgress(Callback):
             if trainer.global_step % every == 0:
                 self._print(trainer)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints a line an epoch where there is neither a number of steps nor a validation."""
+        if not trainer.enable_validation and trainer.max_steps < 0:
+            self._print(trainer)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints a line after each validation of a training."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -31,8 +36,10 @@ class PlainProgress(Callback):
     @rank_zero_only
     def _print(self, trainer: Trainer) -> None:
         now, step = time.perf_counter(), trainer.global_step
+        if step == self._from_step:
+            return  # batches whose gradients are still being accumulated
         speed = (step - self._from_step) / (now - self._since)
         self._since, self._from_step = now, step
         total = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
-        metrics = "  ".join(f"{name} {float(value):.4f}" for name, value in trainer.progress_bar_metrics.items())
-        print(f"step {step}{total}  {metrics}  {speed:.1f} steps/s", flush=True)
+        metrics = (f"{name} {float(value):.4f}" for name, value in trainer.progress_bar_metrics.items())
+        print("  ".join([f"step {step}{total}", *metrics, f"{speed:.1f} steps/s"]), flush=True)

@@ -4,6 +4,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from lit_l2softmax.program import COMMANDS, PROGRAM
 from lit_l2softmax.shipped import CONFIGS, names
 
 FIELDS = ("system", "shows", "expected")
@@ -23,6 +24,9 @@ def head_of(name: str) -> dict[str, str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the experiments; takes no options."""
+    if {"-h", "--help"} & set(arguments):
+        print(f"usage: {PROGRAM} list\n\n{COMMANDS['list']}; takes no options")
+        return 0
     if arguments:
         print(f"error: list takes no options, got {' '.join(arguments)}", file=sys.stderr)
         return 2

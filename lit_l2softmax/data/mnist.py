@@ -8,6 +8,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lit_l2softmax.errors import DataError
+
 from . import digits, mnist_files
 from .batches import batch_loader
 
@@ -87,8 +89,10 @@ class MNISTData(LightningDataModule):
             return "digits"
         try:
             mnist_files.obtain(self.root)
-        except mnist_files.UnreachableError as error:
-            if self.source == "mnist":
+        except (mnist_files.UnreachableError, mnist_files.UnwritableError) as error:
+            # A folder that somebody named and that cannot be written is a mistake; the cache folder is nobody's choice.
+            named = self.root != mnist_files.cache_folder()
+            if self.source == "mnist" or (named and isinstance(error, mnist_files.UnwritableError)):
                 raise
             rank_zero_warn(f"training on scikit-learn's 8x8 digits instead of MNIST: {error}")
             return "digits"
@@ -108,6 +112,8 @@ class MNISTData(LightningDataModule):
             self.test = test_images, test_labels
         else:
             self.train, self.validation, self.test = digits.load_digits()
+        if self.shuffle and self.batch_size > len(self.train[1]):
+            raise DataError(f"a batch of {self.batch_size:,} is more than the {len(self.train[1]):,} training images")
 
     def train_dataloader(self) -> Batches:
         """Batches of the training split."""
@@ -129,4 +135,8 @@ class MNISTData(LightningDataModule):
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Pixels 0..255 become 0..1 on the device that trains, which then receives a quarter of the bytes."""
         images, labels = batch
-        return images.to(torch.float32).div_(255), labels
+        images = images.to(torch.float32).div_(255)
+        if self.trainer is not None:
+            # Lightning has converted the batch to the precision of the training before, when it was bytes.
+            images = self.trainer.precision_plugin.convert_input(images)
+        return images, labels

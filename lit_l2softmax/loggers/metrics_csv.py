@@ -12,9 +12,6 @@ class _MetricsWriter(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
         """Does nothing: the folder was made for this run, and what lies in it already is the run's."""
 
-    def save(self) -> None:
-        super(ExperimentWriter, self).save()  # past the parent's hparams.yaml: config.yaml says it already
-
 
 class RunCSVLogger(CSVLogger):
     """Writes ``metrics.csv`` straight into the run folder, without the name and version folders of its parent."""

@@ -1,0 +1,74 @@
+"""What is done to a command line before Lightning's parser sees it: configurations by name, checkpoints by run."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from . import runs
+from .errors import ConfigError, RunError
+from .shipped import config_file, names
+
+FIT_ONLY = ("runs", "checkpoint", "wandb")  # options that a configuration has and other commands do not
+
+
+def resolved(arguments: list[str]) -> list[str]:
+    """The arguments of fit, validate, test or predict with every ``--config`` a file and ``--run`` a checkpoint.
+
+    For the last three, the configuration of the trained network comes first, so that every other option beats it.
+
+    Raises:
+        ConfigError: on a configuration that does not exist, or none at all.
+        RunError: where no checkpoint is named or the named one cannot be used.
+    """
+    command, *others = arguments
+    if {"-h", "--help"} & set(others):
+        return arguments
+    if command == "fit":
+        if not any(argument.startswith(("--config", "-c", "--model", "--print_config")) for argument in others):
+            raise ConfigError(f"fit needs a configuration: --config NAME, there are {', '.join(names())}")
+        return [command, *_with_configs(others, config_file)]
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--run", type=Path)
+    finder.add_argument("--ckpt_path", type=Path)
+    try:
+        named, others = finder.parse_known_args(others)
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
+    if named.run is None and named.ckpt_path is None:
+        raise RunError(f"{command} needs a trained network: --run RUN_FOLDER or --ckpt_path FILE")
+    checkpoint = named.ckpt_path or runs.judged_checkpoint(named.run)
+    return [
+        command,
+        f"--config={runs.rebuilding_config(checkpoint)}",
+        f"--ckpt_path={checkpoint}",
+        *_with_configs(others, _without_fit),
+    ]
+
+
+def _with_configs(arguments: list[str], resolve: Callable[[str], str]) -> list[str]:
+    rewritten: list[str] = []
+    follows = False
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if follows:
+            rewritten.append(resolve(argument))
+        elif option in ("-c", "--config") and equals:
+            rewritten.append(f"{option}={resolve(value)}")
+        else:
+            rewritten.append(argument)
+        follows = not follows and argument in ("-c", "--config")
+    return rewritten
+
+
+def _without_fit(name: str) -> str:
+    """The content of a configuration, less what only fit understands."""
+    try:
+        content = yaml.safe_load(Path(config_file(name)).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"the configuration {name} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"the configuration {name} holds no options")
+    dumped: str = yaml.safe_dump({key: value for key, value in content.items() if key not in FIT_ONLY})
+    return dumped

@@ -1,0 +1,13 @@
+"""The program's name and its commands, for help that must not wait for torch."""
+
+PROGRAM = "python -m lit_l2softmax"
+
+LIGHTNING = {
+    "fit": "train a network and test it; leaves one folder a run",
+    "validate": "score a checkpoint on the validation split",
+    "test": "score a checkpoint on the test split",
+    "predict": "classify your own pictures, or the first test images, with a checkpoint",
+}
+COMMANDS = LIGHTNING | {
+    "list": "name every experiment with what it shows and should reach",
+}
