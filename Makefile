@@ -3,6 +3,7 @@
 #   make fit          train the network of System 1 and test it        (CONFIG=configs/....yaml for another)
 #   make test         lint, types and every test not marked slow
 #   make test-slow    the rest of the tests
+#   make bench        time what bench/ holds, leave rows and plots in bench/results/ (some ten minutes)
 #   make format       rewrite the sources as `make test` wants them
 #   make clean        remove the environment and all caches
 
@@ -17,7 +18,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 RUN := $(VENV)/bin/python
 
-.PHONY: fit test test-slow lint format clean
+.PHONY: fit test test-slow bench lint format clean
 .DEFAULT_GOAL := test
 
 fit: $(VENV)/.installed
@@ -28,6 +29,9 @@ test: lint
 
 test-slow: $(VENV)/.installed-test
 	$(RUN) -m pytest -m slow
+
+bench: $(VENV)/.installed-test
+	$(RUN) -m pytest bench --benchmark
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

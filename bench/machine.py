@@ -1,0 +1,63 @@
+"""Where and with what a measurement was made."""
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The columns that all rows of one run share.
+
+    Attributes:
+        device: its maker's name; the number of cores with a CPU.
+        threads: that torch computes with.
+        commit: of the checkout, with "+ changes" where the code measured is not the code committed.
+    """
+
+    device: str
+    threads: int
+    python: str
+    torch: str
+    lightning: str
+    commit: str
+
+
+def this_machine() -> Machine:
+    """This process's machine, computing on its CPU."""
+    return Machine(
+        device=f"{_cpu_name()}, {os.cpu_count()} cores",
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        lightning=lightning.__version__,
+        commit=_commit(),
+    )
+
+
+def _cpu_name() -> str:
+    described = Path("/proc/cpuinfo")  # elsewhere than on Linux, and on some ARM machines, it names no model
+    lines = described.read_text().splitlines() if described.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    try:
+        commit = _git("rev-parse", "--short", "HEAD")
+        changes = _git("status", "--porcelain", "--", ".", ":!bench/results")
+    except (OSError, subprocess.CalledProcessError):
+        return "no checkout"
+    return f"{commit} + changes" if changes else commit
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
