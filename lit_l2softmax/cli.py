@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from . import __version__, arguments, plots, runs
-from .callbacks import ConfiguredOptimizer, FinalCheckpoint, PlainProgress, RunConfig
+from .callbacks import ConfiguredOptimizer, FinalCheckpoint, PlainProgress, RunConfig, TerminalProgress
 from .data.pictures import Ink, read_digit
 from .errors import ConfigError, DataError, RunError
 from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
@@ -142,7 +142,7 @@ class LitCLI(LightningCLI):
         on_terminal = sys.stdout.isatty()
         for name in ("enable_progress_bar", "enable_model_summary"):
             kwargs[name] = on_terminal if options[name] is None else options[name]
-        callbacks: list[Callback] = [] if kwargs["enable_progress_bar"] else [PlainProgress()]
+        callbacks: list[Callback] = [TerminalProgress() if kwargs["enable_progress_bar"] else PlainProgress()]
         if self.run_folder is None:
             kwargs["logger"] = False
         else:
@@ -207,7 +207,7 @@ class LitCLI(LightningCLI):
         selected = {}
         judged = self.run_folder / "checkpoints" / "last.ckpt"
         if checkpoint.monitor is not None and checkpoint.best_model_score is not None:
-            judged = Path(checkpoint.best_model_path)
+            judged = judged.with_name(Path(checkpoint.best_model_path).name)
             selected = {checkpoint.monitor: float(checkpoint.best_model_score)}
         steps = self.trainer.global_step
         runs.load_weights(self.model, judged)

@@ -97,6 +97,17 @@ def test_the_best_checkpoint_on_validation_is_the_one_tested(fit, capsys, ruined
     )
 
 
+def test_runs_go_below_the_working_folder_unless_told_otherwise(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config=mnist", *SHORT]) == 0
+    folder = Path(capsys.readouterr().out.splitlines()[-1])
+    assert folder.parts[:2] == ("runs", "mnist")
+    assert json.loads((folder / "result.json").read_text())["checkpoint"] == "checkpoints/best.ckpt"
+    assert main(["test", f"--run={folder}"]) == 0
+    assert main(["predict", f"--run={folder}"]) == 0
+    assert len(list(folder.glob("plots/predictions-*.png"))) == 1
+
+
 def test_of_several_kept_checkpoints_the_best_is_tested(fit, ruined_after_20_steps):
     run, _ = fit("mnist", *SHORT, "--trainer.max_steps=40", "--checkpoint.save_top_k=-1")
     result = json.loads((run / "result.json").read_text())
@@ -164,6 +175,15 @@ def test_records_are_on_disk_as_soon_as_they_are_made(fit, monkeypatch):
     assert on_disk[4] == 0
     assert on_disk[5] == 2  # the head and the first record
     assert on_disk[19] == 4
+
+
+def test_a_terminal_gets_a_bar_that_counts_from_one_and_names_no_run(fit, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    _, printed = fit("mnist", *SHORT, "--trainer.enable_model_summary=false")
+    assert "epoch 1 " in printed.out
+    assert "/-2" not in printed.out
+    assert "v_num" not in printed.out
+    assert "val/accuracy: " in printed.out
 
 
 def test_without_validation_there_are_ten_lines_of_progress(fit):

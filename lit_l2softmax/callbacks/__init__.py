@@ -5,5 +5,6 @@ from .final_checkpoint import FinalCheckpoint
 from .mistake_report import MistakeReport
 from .plain_progress import PlainProgress
 from .run_config import RunConfig
+from .terminal_progress import TerminalProgress
 
-__all__ = ["ConfiguredOptimizer", "FinalCheckpoint", "MistakeReport", "PlainProgress", "RunConfig"]
+__all__ = ["ConfiguredOptimizer", "FinalCheckpoint", "MistakeReport", "PlainProgress", "RunConfig", "TerminalProgress"]
