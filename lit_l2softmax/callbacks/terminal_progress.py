@@ -5,7 +5,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class TerminalProgress(RichProgressBar):
-    """A bar over the steps of the whole training."""
+    """Lightning's bar, an epoch at a time, whose epochs are counted from one."""
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
@@ -16,4 +16,5 @@ class TerminalProgress(RichProgressBar):
     def _get_train_description(self, current_epoch: int) -> str:
         # Lightning writes "Epoch 0/-2" where the number of steps is given and that of epochs is not.
         limit = self.trainer.max_epochs
-        return f"epoch {current_epoch + 1}" + (f" of {limit}" if limit is not None and limit > 0 else "")
+        text = f"epoch {current_epoch + 1}" + (f" of {limit}" if limit is not None and limit > 0 else "")
+        return text.ljust(len(self.validation_description))  # or the bars would jump when a validation begins
