@@ -276,6 +276,25 @@ def test_a_config_that_selects_nothing_tests_the_last_checkpoint_and_says_so(fit
     assert json.loads((run / "result.json").read_text())["selected_by"] is None
 
 
+def test_a_second_config_cannot_drop_what_a_run_needs(fit, tmp_path):
+    second = tmp_path / "second.yaml"
+    head = {"init_args": {"alpha": 9.0}}
+    changes = {"trainer": {"callbacks": [], "max_steps": 3}, "model": {"init_args": {"head": head}}}
+    second.write_text(yaml.safe_dump(changes))
+    run, printed = fit("mnist", *SHORT[1:], f"--config={second}")
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "metrics.csv",
+        "plots",
+        "result.json",
+    ]
+    told = yaml.safe_load((run / "config.yaml").read_text())
+    assert told["model"]["init_args"]["head"]["init_args"]["alpha"] == 9
+    assert json.loads((run / "result.json").read_text())["steps"] == 3
+    assert printed.out.startswith("test/accuracy")
+
+
 def test_a_training_shorter_than_an_interval_keeps_and_tests_its_last_weights(fit):
     run, printed = fit("mnist", *SHORT, "--trainer.max_steps=5")
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]

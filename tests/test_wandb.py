@@ -63,6 +63,33 @@ def test_two_runs_of_one_process_are_two_runs(fit):
         assert run.name in next((run / "wandb").glob("offline-run-*")).name
 
 
+def test_a_machine_without_any_network_trains_and_records(tmp_path):
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine makes no network namespaces")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_MODE")}
+    done = subprocess.run(
+        [
+            "unshare",
+            "--net",
+            sys.executable,
+            "-m",
+            "lit_l2softmax",
+            "fit",
+            "--config=mnist",
+            *SHORT,
+            f"--runs={tmp_path}",
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (run,) = tmp_path.glob("mnist/*")
+    assert summary_of(run)["summary"]["test/images"] == 400
+
+
 def wandb_services():
     for folder in Path("/proc").glob("[0-9]*"):
         try:
