@@ -3,6 +3,7 @@
 #   make fit          train the network of System 1 and test it        (CONFIG=configs/....yaml for another)
 #   make test         lint, types and every test not marked slow
 #   make test-slow    the rest of the tests
+#   make test-oldest  the tests on the oldest torch and triton that pyproject.toml allows, in $(VENV)-oldest
 #   make bench        time what bench/ holds, leave rows and plots in bench/results/ (some ten minutes)
 #   make format       rewrite the sources as `make test` wants them
 #   make clean        remove the environment and all caches
@@ -18,7 +19,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 RUN := $(VENV)/bin/python
 
-.PHONY: fit test test-slow bench lint format clean
+.PHONY: fit test test-slow test-oldest bench lint format clean
 .DEFAULT_GOAL := test
 
 fit: $(VENV)/.installed
@@ -29,6 +30,9 @@ test: lint
 
 test-slow: $(VENV)/.installed-test
 	$(RUN) -m pytest -m slow
+
+test-oldest: $(VENV)-oldest/.installed-test
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n $(JOBS)
 
 bench: $(VENV)/.installed-test
 	$(RUN) -m pytest bench --benchmark
@@ -43,7 +47,7 @@ format: $(VENV)/.installed-test
 	$(RUN) -m ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(RUN):
@@ -61,3 +65,9 @@ $(VENV)/.installed-test: pyproject.toml | $(RUN)
 	@echo "installing lit_l2softmax and its test tools into $(VENV) (one to several minutes, once)"
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)-oldest/.installed-test: pyproject.toml
+	"$(PYTHON)" -m venv $(VENV)-oldest
+	@echo "installing lit_l2softmax with torch 2.11 and triton 3.6 into $(VENV)-oldest (some minutes, once)"
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' torch==2.11.0 triton==3.6.0
+	@touch $@

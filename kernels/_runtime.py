@@ -37,6 +37,6 @@ def check_floating(name: str, tensor: Tensor) -> None:
 
 def no_autocast(input: Tensor) -> AbstractContextManager[Any]:
     """A context in which autocast, which would run a product in half precision, is off on ``input``'s device."""
-    if torch.amp.is_autocast_available(input.device.type):
-        return torch.autocast(input.device.type, enabled=False)
-    return nullcontext()
+    # Tensors without storage have no autocast to switch off. Asking torch whether there is one breaks the graph of
+    # torch.compile in 2.11.
+    return nullcontext() if input.is_meta else torch.autocast(input.device.type, enabled=False)

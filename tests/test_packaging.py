@@ -41,7 +41,7 @@ def imported_from(cwd, path=None, program=PROGRAM + NO_TOP_LEVEL_KERNELS):
 def built(tmp_path_factory):
     """A folder with an sdist built from a copy of the sources, and a wheel built from that sdist."""
     source = tmp_path_factory.mktemp("source") / "checkout"
-    ignored = shutil.ignore_patterns(".venv", ".git", "*.egg-info", "__pycache__", ".*_cache", "build", "dist", "runs")
+    ignored = shutil.ignore_patterns(".venv*", ".git", "*.egg-info", "__pycache__", ".*_cache", "build", "dist", "runs")
     shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
     out = tmp_path_factory.mktemp("dist")
     done = subprocess.run(
