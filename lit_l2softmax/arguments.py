@@ -27,7 +27,9 @@ def resolved(arguments: list[str]) -> list[str]:
         return arguments
     if command == "fit":
         if not any(argument.startswith(("--config", "-c", "--model", "--print_config")) for argument in others):
-            raise ConfigError(f"fit needs a configuration: --config NAME, there are {', '.join(names())}")
+            bare = [argument for argument in others if Path(argument).name.removesuffix(".yaml") in names()]
+            hint = f"did you mean --config {bare[0]}?" if bare else f"there are {', '.join(names())}"
+            raise ConfigError(f"fit needs a configuration, --config NAME; {hint}")
         return [command, *_with_configs(others, config_file)]
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     finder.add_argument("--run", type=Path)
@@ -37,7 +39,11 @@ def resolved(arguments: list[str]) -> list[str]:
     except argparse.ArgumentError as error:
         raise ConfigError(str(error)) from error
     if named.run is None and named.ckpt_path is None:
-        raise RunError(f"{command} needs a trained network: --run RUN_FOLDER or --ckpt_path FILE")
+        folders = [argument for argument in others if Path(argument).is_dir()]
+        hint = f"; did you mean --run {folders[0]}?" if folders else ""
+        raise RunError(f"{command} needs a trained network: --run RUN_FOLDER or --ckpt_path FILE{hint}")
+    if named.run is not None and named.ckpt_path is not None:
+        raise RunError("--run and --ckpt_path name two checkpoints; give one of them")
     checkpoint = named.ckpt_path or runs.judged_checkpoint(named.run)
     return [
         command,
@@ -70,5 +76,8 @@ def _without_fit(name: str) -> str:
         raise ConfigError(f"the configuration {name} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"the configuration {name} holds no options")
+    data = content.get("data")
+    if isinstance(data, dict) and isinstance(data.get("init_args"), dict) and data["init_args"].get("source") == "auto":
+        del data["init_args"]["source"]  # what the network was trained on is known, and scored on
     dumped: str = yaml.safe_dump({key: value for key, value in content.items() if key not in FIT_ONLY})
     return dumped

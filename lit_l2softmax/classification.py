@@ -1,6 +1,6 @@
 """The training procedure of a classifier: any network that gives features, any head that gives a loss and logits."""
 
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -33,14 +33,14 @@ class LitClassification(LightningModule):
         head: a module that keeps the promises of :class:`Head`.
 
     Attributes:
-        validation_metrics: what a checkpoint can be selected by.
+        validation_metrics: what a checkpoint can be selected by, and which of its extremes is the best.
 
     Metrics: every ``log_every_n_steps`` steps ``train/loss`` and ``train/accuracy`` of the batch,
     ``train/feature_norm`` (the mean length of its features before the constraint), ``train/alpha`` and
     ``train/learning_rate``; ``val/*`` and ``test/*`` are means over all samples, ``*/images`` how many those are.
     """
 
-    validation_metrics = ("val/accuracy", "val/loss")
+    validation_metrics: ClassVar[dict[str, str]] = {"val/accuracy": "max", "val/loss": "min"}
 
     def __init__(self, network: nn.Module, head: nn.Module) -> None:
         super().__init__()

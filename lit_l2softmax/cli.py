@@ -129,12 +129,16 @@ class LitCLI(LightningCLI):
             raise ConfigError(
                 f"the data have {classes} classes, the head has {wanted}: --model.head.num_classes={classes}"
             )
-        known = getattr(self.model, "validation_metrics", None)
-        if self.subcommand == "fit" and known is not None:
-            monitor = self.config.fit.checkpoint.monitor
-            if monitor is not None and monitor not in known:
-                hint = did_you_mean(monitor, known) or f"; there are {', '.join(known)}"
+        better: dict[str, str] | None = getattr(self.model, "validation_metrics", None)
+        if self.subcommand == "fit" and better is not None and self.config.fit.checkpoint.monitor is not None:
+            monitor, mode = self.config.fit.checkpoint.monitor, self.config.fit.checkpoint.mode
+            if monitor not in better:
+                hint = did_you_mean(monitor, better) or f"; there are {', '.join(better)}"
                 raise ConfigError(f"checkpoint.monitor: {monitor!r} is not validated{hint}")
+            if mode != better[monitor]:
+                raise ConfigError(
+                    f"checkpoint.mode: {mode} of {monitor} is its worst; --checkpoint.mode={better[monitor]}"
+                )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose record is the run folder; only fit has one."""
@@ -181,7 +185,7 @@ class LitCLI(LightningCLI):
     def before_fit(self) -> None:
         """Claims the run folder, so that a place that cannot be written is known before anything is downloaded."""
         if self.config.fit.ckpt_path is not None:
-            runs.read_checkpoint(Path(self.config.fit.ckpt_path))
+            runs.check_weights(self.model, Path(self.config.fit.ckpt_path))
         if self.run_folder is not None:
             runs.create(self.run_folder)
 
@@ -195,15 +199,20 @@ class LitCLI(LightningCLI):
                 if self.trainer.global_step == 0:
                     runs.discard(self.run_folder)
                 elif isinstance(error, SystemExit):  # Lightning's word for Ctrl-C
-                    print(f"stopped after {self.trainer.global_step:,} steps; {self.run_folder}", file=sys.stderr)
+                    kept = "" if (self.run_folder / "checkpoints").is_dir() else ", before the first checkpoint"
+                    print(f"stopped after {self.trainer.global_step:,} steps{kept}; {self.run_folder}", file=sys.stderr)
             raise
+        if self.run_folder is not None and not (self.run_folder / "checkpoints" / "last.ckpt").is_file():
+            self._finish_wandb()
+            runs.discard(self.run_folder)
+            raise ConfigError("no step was trained: the options, or a checkpoint that has all its steps, leave none")
 
     def after_fit(self) -> None:
         """Tests the checkpoint the run is judged by, prints one line and leaves ``result.json``."""
         if self.run_folder is None:
             print("fast_dev_run: a batch of each split went through; nothing was saved")
             return
-        checkpoint = cast(ModelCheckpoint, self.trainer.checkpoint_callback)
+        checkpoint: ModelCheckpoint = self.config_init.fit.checkpoint
         selected = {}
         judged = self.run_folder / "checkpoints" / "last.ckpt"
         if checkpoint.monitor is not None and checkpoint.best_model_score is not None:
@@ -269,7 +278,7 @@ class LitCLI(LightningCLI):
             print(f"{name}: {prediction}  (probability {probability:.4f})")
         picture = runs.plots_folder(checkpoint) / f"predictions-{runs.new_name()}.png"
         captions = [
-            f"{Path(name).name}\n{prediction}  (p = {probability:.3f})"
+            f"{_short(Path(name).name)}\n{prediction}  (p = {probability:.3f})"
             for name, prediction, probability in zip(names, predictions, probabilities, strict=True)
         ]
         plots.save_grid(picture, images, captions, f"predictions of {checkpoint.name}, the images as it sees them")
@@ -281,6 +290,10 @@ def _line(scores: Mapping[str, float], data: Any) -> str:
     figures = [f"{name} {scores[name]:.4f}" for name in sorted(scores) if not name.endswith("/images")]
     (count,) = (int(value) for name, value in scores.items() if name.endswith("/images"))
     return "  ".join([*figures, f"on {count:,} images of {_title(data)}"])
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 22 else f"{name[:12]}...{name[-7:]}"
 
 
 def _title(data: Any) -> str:
@@ -295,6 +308,14 @@ def _check_fit(options: Any) -> None:
         raise ConfigError(
             "trainer.overfit_batches would replace the order of the data; use --trainer.limit_train_batches"
         )
+    if options.trainer.limit_test_batches == 0:
+        raise ConfigError("trainer.limit_test_batches must leave something to test the network on")
+    if options.trainer.val_check_interval == 0:
+        raise ConfigError("trainer.val_check_interval must be positive; trainer.limit_val_batches=0 validates nothing")
+    if not options.runs:
+        raise ConfigError("--runs needs the name of a folder")
+    if options.checkpoint.save_weights_only or options.checkpoint.save_last is False:
+        raise ConfigError("checkpoint.save_weights_only and save_last=false would leave a run without its last state")
     for name in ("dirpath", "filename"):
         if options.checkpoint[name] is not None:
             raise ConfigError(f"checkpoint.{name} is the run folder's business; --runs names the folder of all runs")
@@ -311,7 +332,8 @@ def _config_name(files: list[Any] | None) -> str:
     if not named:
         return "unnamed"
     # A run's own config.yaml repeats that run, so it keeps the run's name.
-    return named[0].parents[1].name if runs.is_run_name(named[0].parent.name) else named[0].stem
+    names = [file.parents[1].name if runs.is_run_name(file.parent.name) else file.stem for file in named]
+    return "+".join(names)
 
 
 def _quiet() -> None:

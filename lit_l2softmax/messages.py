@@ -16,7 +16,9 @@ _UNION = re.compile(
 )
 _NEXT_REASON = re.compile(r" - (?=Expected a |Problem with |Import path )")
 _LINK = re.compile(r"Call to compute_fn of link '.*?' with args \(.*?\) failed: ")
-_LEVEL = re.compile(r"^(?:Parser key \"(?P<key>[^\"]+)\": |Problem with given class_path '(?P<class_path>[^']+)': )")
+_LEVEL = re.compile(
+    r"^(?:Parser key \"(?P<key>[^\"]+)\":(?: |$)|Problem with given class_path '(?P<class_path>[^']+)':(?: |$))"
+)
 _REFUSED = re.compile(
     r"(?:Option '(?P<option>[^']+)' is not accepted"
     r"|(?:Subcommand|Group) '[^']+' does not accept option '(?P<member>[^']+)')"
@@ -58,6 +60,7 @@ def one_line(error: BaseException, options: Iterable[str] = ()) -> str:
         group, groups = word.partition(".")[0], {name.partition(".")[0] for name in known}
         hint = did_you_mean(word, known) or ("" if group in groups else did_you_mean(group, groups))
         text = f"{word!r} is not an option{owner}{hint}"
+    text = text or "names no class that can be used here"
     return f"{'.'.join(keys)}: {text}" if keys else text
 
 

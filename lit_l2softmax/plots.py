@@ -1,5 +1,6 @@
 """The pictures a run leaves, drawn without a display."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def save_grid(path: Path, images: Tensor, captions: Sequence[str], title: str) -
         axis.axis("off")
     for axis, image, caption in zip(axes, images, captions, strict=False):
         pixels = image.float() if image.is_floating_point() else image  # NumPy has no bfloat16
-        axis.imshow(pixels.movedim(0, -1).squeeze(-1).cpu().numpy(), cmap="gray")
-        axis.set_title(caption, fontsize=8)
+        brightest = 1 if image.is_floating_point() else 255
+        axis.imshow(pixels.movedim(0, -1).squeeze(-1).cpu().numpy(), cmap="gray", vmin=0, vmax=brightest)
+        axis.set_title(caption, fontsize=8, parse_math=False)  # a dollar in a file's name is no formula
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
@@ -46,4 +48,6 @@ def save_confusion_matrix(path: Path, counts: Tensor, title: str) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in a script the font has not
+        figure.savefig(path, dpi=120)

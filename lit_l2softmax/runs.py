@@ -72,7 +72,8 @@ def judged_checkpoint(run: Path) -> Path:
     names: list[str]
     try:
         names = [json.loads((run / RESULT_FILE).read_text())["checkpoint"]]
-    except (OSError, ValueError, KeyError):  # a run that was interrupted has no result
+        (run / names[0]).stat()
+    except (OSError, ValueError, KeyError, TypeError):  # a run that was interrupted has no result
         names = ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
     for name in names:
         if (run / name).is_file():
@@ -98,13 +99,13 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(module: nn.Module, checkpoint: Path) -> None:
-    """Copies a checkpoint's weights into ``module``.
+def check_weights(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
+    """The weights of a checkpoint, which are known to fit ``module``.
 
     Raises:
-        RunError: naming the first tensor that one of the two lacks or has in another shape; nothing is copied then.
+        RunError: naming the first tensor that one of the two lacks or has in another shape.
     """
-    saved = read_checkpoint(checkpoint)["state_dict"]
+    saved: dict[str, Any] = read_checkpoint(checkpoint)["state_dict"]
     wanted = module.state_dict()
     for name in [*wanted, *(name for name in saved if name not in wanted)]:
         in_file, in_module = ("absent" if t is None else tuple(t.shape) for t in (saved.get(name), wanted.get(name)))
@@ -113,7 +114,16 @@ def load_weights(module: nn.Module, checkpoint: Path) -> None:
                 f"the weights of {checkpoint} do not fit the configured network: "
                 f"{name} is {in_file} in the file and {in_module} in the network"
             )
-    module.load_state_dict(saved)
+    return saved
+
+
+def load_weights(module: nn.Module, checkpoint: Path) -> None:
+    """Copies a checkpoint's weights into ``module``; nothing is copied where they do not fit.
+
+    Raises:
+        RunError: as ``check_weights``.
+    """
+    module.load_state_dict(check_weights(module, checkpoint))
 
 
 def rebuilding_config(checkpoint: Path) -> str:

@@ -49,6 +49,12 @@ def refused(capsys, *arguments):
             ["--checkpoint.monitor=val/acc"],
             "checkpoint.monitor: 'val/acc' is not validated; did you mean 'val/accuracy'?",
         ),
+        (["--checkpoint.monitor=val/loss"], "checkpoint.mode: max of val/loss is its worst; --checkpoint.mode=min"),
+        (["--checkpoint.save_weights_only=true"], "would leave a run without its last state"),
+        (["--trainer.limit_test_batches=0"], "must leave something to test the network on"),
+        (["--trainer.limit_train_batches=0"], "no step was trained"),
+        (["--trainer.val_check_interval=0"], "trainer.val_check_interval must be positive"),
+        (["--model.head=PlainSoftmax"], "model.head: names no class that can be used here"),
         (["--checkpoint.dirpath=/x"], "checkpoint.dirpath is the run folder's business; --runs"),
         (["--trainer.overfit_batches=2"], "trainer.overfit_batches would replace the order of the data"),
         (["--trainer.max_steps=0"], "must leave at least one step"),
@@ -114,7 +120,29 @@ def test_a_run_without_its_value_is_one_line(capsys):
 
 
 def test_fit_without_a_configuration_says_how_to_name_one(capsys):
-    assert refused(capsys, "fit").startswith("fit needs a configuration: --config NAME, there are mnist,")
+    assert refused(capsys, "fit").startswith("fit needs a configuration, --config NAME; there are mnist,")
+    assert refused(capsys, "fit", "mnist").endswith("did you mean --config mnist?")
+
+
+def test_a_checkpoint_that_has_all_its_steps_is_not_a_training(capsys, fit, tmp_path):
+    run, _ = fit("mnist", *DRY)
+    arguments = ["fit", "--config=mnist", *DRY, f"--runs={tmp_path / 'again'}"]
+    message = refused(capsys, *arguments, f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}")
+    assert "no step was trained: the options, or a checkpoint that has all its steps, leave none" in message
+    assert not (tmp_path / "again").exists()
+
+
+def test_weights_that_do_not_fit_are_not_trained_on(capsys, fit, tmp_path):
+    run, _ = fit("mnist", *DRY)
+    arguments = ["fit", "--config=mnist", *DRY, f"--runs={tmp_path / 'again'}", "--model.head.normalize_weight=true"]
+    message = refused(capsys, *arguments, f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}")
+    assert "head.bias is (10,) in the file and absent in the network" in message
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_run_named_without_its_option_is_guessed(capsys, tmp_path):
+    assert refused(capsys, "test", str(tmp_path)).endswith(f"did you mean --run {tmp_path}?")
+    assert "give one of them" in refused(capsys, "test", f"--run={tmp_path}", "--ckpt_path=x.ckpt")
 
 
 def test_options_that_leave_nothing_to_score_are_refused(capsys, fit):
@@ -148,7 +176,7 @@ def test_an_interrupted_training_says_where_it_is(tmp_path, capsys, monkeypatch)
         main(["fit", "--config=mnist", "--data.source=digits", f"--runs={tmp_path / 'runs'}"])
     assert ended.value.code == 1
     (run,) = (tmp_path / "runs").glob("mnist/*")
-    assert capsys.readouterr().err == f"stopped after 3 steps; {run}\n"
+    assert capsys.readouterr().err == f"stopped after 3 steps, before the first checkpoint; {run}\n"
 
 
 def test_a_traceback_can_be_asked_for(capsys, monkeypatch):

@@ -9,21 +9,27 @@ from lit_l2softmax.callbacks import ConfiguredOptimizer
 
 
 class Line(LightningModule):
-    def __init__(self, lr, momentum, step_size=None, gamma=0.1):
+    def __init__(self, lr, momentum, step_size=None, gamma=0.1, plateau=False):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.options = lr, momentum, step_size, gamma
+        self.plateau = plateau
 
     def configure_optimizers(self):
         lr, momentum, step_size, gamma = self.options
         optimizer = torch.optim.SGD(self.parameters(), lr, momentum)
+        if self.plateau:  # keeps its progress in the learning rate alone
+            schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=10.0)
+            return [optimizer], [{"scheduler": schedule, "interval": "step", "monitor": "loss"}]
         if step_size is None:
             return optimizer
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size, gamma)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def training_step(self, batch):
-        return (self.weight - batch).square().mean()
+        loss = (self.weight - batch).square().mean()
+        self.log("loss", loss)
+        return loss
 
 
 def trained(module, steps, tmp_path, checkpoint=None, callbacks=()):
@@ -75,6 +81,17 @@ def test_a_schedule_of_the_configuration_wins_and_its_progress_stays(checkpoint,
     assert config.scheduler.base_lrs == [1.0]
     assert config.scheduler.last_epoch == 5
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.25)
+
+
+def test_a_schedule_that_keeps_its_progress_in_the_learning_rate_goes_on(checkpoint, tmp_path):
+    path = checkpoint(Line(0.1, 0.0, plateau=True))
+    saved = torch.load(path, weights_only=True)["optimizer_states"][0]["param_groups"][0]["lr"]
+    assert saved < 0.1
+    seen = []
+    module = Line(1.0, 0.0, plateau=True)
+    module.on_train_batch_start = lambda *_: seen.append(module.optimizers().param_groups[0]["lr"])
+    trained(module, 5, tmp_path, path)
+    assert seen == [pytest.approx(10 * saved)]
 
 
 def test_with_the_same_options_resuming_changes_nothing(checkpoint, tmp_path):

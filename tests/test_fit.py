@@ -216,8 +216,26 @@ def test_other_precisions_train(fit, precision):
 
 def test_a_shipped_configuration_can_be_named_beside_a_run(trained, capsys):
     run, _ = trained
-    assert main(["test", f"--run={run}", "--config", "mnist", "--data.source=digits"]) == 0
-    assert capsys.readouterr().out.startswith("test/accuracy")
+    assert main(["test", f"--run={run}", "--config", "mnist"]) == 0
+    assert "on 400 images of scikit-learn's digits" in capsys.readouterr().out  # on what it was trained on
+
+
+def test_a_checkpoint_callback_of_ones_own_does_not_judge_the_run(fit):
+    run, printed = fit("mnist", *SHORT, "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint")
+    assert json.loads((run / "result.json").read_text())["checkpoint"] == "checkpoints/best.ckpt"
+    assert "best by val/accuracy" in printed.out
+
+
+def test_a_run_of_two_configurations_has_both_names(fit):
+    run, _ = fit("mnist", "--config=mnist_softmax", *SHORT)
+    assert run.parent.name == "mnist+mnist_softmax"
+
+
+@pytest.mark.parametrize("content", ["[]", '{"checkpoint": null}', "{", "{}"])
+def test_a_damaged_result_does_not_hide_the_checkpoints(trained, content):
+    run, _ = trained
+    (run / "result.json").write_text(content)
+    assert runs.judged_checkpoint(run).name == "best.ckpt"
 
 
 @pytest.mark.filterwarnings("always:training on scikit-learn")

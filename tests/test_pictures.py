@@ -87,9 +87,37 @@ def test_the_bundled_digits_survive_the_journey(tmp_path):
         assert ((read_digit(path, box=28) - image / 255).abs().mean()) < 0.2
 
 
+def test_a_picture_held_sideways_is_turned_upright(tmp_path):
+    upright = Image.fromarray(255 - seven())
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera's word for a quarter turn
+    path = saved(tmp_path, upright.rotate(90, expand=True), "x.png", exif=exif)
+    assert torch.equal(read_digit(path), read_digit(saved(tmp_path, upright, "y.png")))
+
+
+def test_a_thin_line_is_a_digit_too(tmp_path):
+    line = np.full((200, 200), 255, np.uint8)
+    line[20:180, 100] = 0
+    assert read_digit(saved(tmp_path, Image.fromarray(line))).amax() > 0.3
+
+
+def test_a_blank_scan_of_16_bits_is_named(tmp_path):
+    scan = (40_000 + np.random.default_rng(0).integers(-30, 31, (60, 60))).astype(np.uint16)
+    with pytest.raises(DataError, match="is blank"):
+        read_digit(saved(tmp_path, Image.fromarray(scan)))
+
+
+def test_a_picture_with_values_that_are_not_numbers_is_named(tmp_path):
+    values = np.ones((28, 28), np.float32)
+    values[3, 4] = np.nan
+    with pytest.raises(DataError, match="values that are not numbers"):
+        read_digit(saved(tmp_path, Image.fromarray(values), "x.tiff"))
+
+
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_a_blank_picture_is_named(tmp_path, value):
-    noise = np.random.default_rng(0).integers(-3, 4, (50, 50))
+@pytest.mark.parametrize(("side", "level"), [(50, 3), (600, 20)])
+def test_a_blank_picture_is_named(tmp_path, value, side, level):
+    noise = np.random.default_rng(0).integers(-level, level + 1, (side, side))
     path = saved(tmp_path, Image.fromarray(np.clip(value + noise, 0, 255).astype(np.uint8)))
     with pytest.raises(DataError, match=r"digit.png is blank"):
         read_digit(path)
@@ -102,7 +130,7 @@ def test_an_animated_picture_is_named(tmp_path):
         read_digit(path)
 
 
-@pytest.mark.parametrize("side", [8_000, 20_000])  # over our bound, and over the one at which Pillow refuses
+@pytest.mark.parametrize("side", [7_100, 8_000, 20_000])  # over our bound, and over the one at which Pillow refuses
 def test_an_enormous_picture_is_named_before_it_is_decoded(tmp_path, side):
     path = tmp_path / "x.png"
     Image.new("1", (side, side)).save(path)

@@ -1,7 +1,9 @@
 """Pictures show what they are given: looked at pixel by pixel."""
 
 import numpy as np
+import pytest
 import torch
+from matplotlib.axes import Axes
 from PIL import Image
 
 from lit_l2softmax import plots
@@ -22,6 +24,31 @@ def test_a_grid_shows_every_image_under_its_caption(tmp_path):
     one = tmp_path / "plots" / "one.png"
     plots.save_grid(one, images[:1], ["only"], "one image")
     assert ink(one) > 0.05
+
+
+def test_every_image_and_every_caption_is_drawn(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, "imshow", lambda self, pixels, **options: drawn.append((pixels.max(), options)))
+    monkeypatch.setattr(Axes, "set_title", lambda self, text, **_: drawn.append(text))
+    images = torch.arange(1.0, 11)[:, None, None, None].expand(10, 1, 8, 8) / 20
+    plots.save_grid(tmp_path / "grid.png", images, [f"image {n}" for n in range(10)], "ten images")
+    assert [entry[0] for entry in drawn[::2]] == pytest.approx([n / 20 for n in range(1, 11)])
+    assert all((entry[1]["vmin"], entry[1]["vmax"]) == (0, 1) for entry in drawn[::2])
+    assert drawn[1::2] == [f"image {n}" for n in range(10)]
+
+
+@pytest.mark.parametrize("caption", ["$\\frac$ price.webp", "数字.png"])
+def test_any_name_can_be_a_caption(tmp_path, caption):
+    plots.save_grid(tmp_path / "grid.png", torch.zeros(1, 1, 8, 8), [caption], "one")
+
+
+def test_the_matrixs_axes_say_which_is_which(tmp_path, monkeypatch):
+    texts, labels = [], {}
+    monkeypatch.setattr(Axes, "text", lambda self, x, y, text, **_: texts.append((x, y, text)))
+    monkeypatch.setattr(Axes, "set", lambda self, **options: labels.update(options))
+    plots.save_confusion_matrix(tmp_path / "matrix.png", torch.tensor([[9, 2], [0, 7]]), "two mistakes")
+    assert (1, 0, "2") in texts  # true class 0, in the first row, taken for 1, in the second column
+    assert (labels["xlabel"], labels["ylabel"]) == ("predicted", "true")
 
 
 def test_a_grid_takes_colour_and_bytes(tmp_path):

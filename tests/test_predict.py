@@ -42,6 +42,18 @@ def test_own_pictures_are_recognised_dark_on_light_or_light_on_dark(run, tmp_pat
         assert drawn.size[0] > 500
 
 
+def test_the_probability_is_that_of_the_class_and_the_ink_is_as_told(run, tmp_path, capsys):
+    _, _, (images, _) = digits.load_digits()
+    path = tmp_path / "digit.png"
+    Image.fromarray(255 - images[0, 0].numpy()).save(path)
+    lines = {}
+    for ink in ("auto", "dark", "light"):
+        assert main(["predict", f"--run={run}", f"--images={path}", f"--ink={ink}"]) == 0
+        lines[ink] = capsys.readouterr().out.splitlines()[0]
+        assert float(lines[ink].split()[-1].rstrip(")")) >= 0.1  # the largest of ten
+    assert lines["light"] != lines["dark"]
+
+
 def test_a_checkpoint_that_stands_alone_has_its_picture_beside_it(run, tmp_path, capsys):
     alone = tmp_path / "elsewhere" / "alone.ckpt"
     alone.parent.mkdir()

@@ -14,8 +14,19 @@ class ConfiguredOptimizer(Callback):
     had brought to a tenth of its start is a tenth of the new start.
     """
 
+    def __init__(self) -> None:
+        self._starts_before: list[list[float]] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The learning rates this training was configured to start from."""
+        return {"starts": [[_start(group) for group in groups] for groups in self._groups]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remembers those of the training that is resumed."""
+        self._starts_before = state_dict["starts"]
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remembers what was configured; the checkpoint is restored after this."""
+        """Remembers what was configured; the optimisers' state is restored after this."""
         self._groups = [
             [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
             for optimizer in trainer.optimizers
@@ -24,13 +35,19 @@ class ConfiguredOptimizer(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts it back."""
-        for optimizer, configured_groups in zip(trainer.optimizers, self._groups, strict=True):
-            for group, configured in zip(optimizer.param_groups, configured_groups, strict=True):
-                progress = group["lr"] / group["initial_lr"] if group.get("initial_lr") else 1.0
-                group.update(configured)
-                group["lr"] = group.get("initial_lr", group["lr"]) * progress
+        if self._starts_before is None:
+            return
+        for optimizer, configured, starts in zip(trainer.optimizers, self._groups, self._starts_before, strict=True):
+            for group, options, start in zip(optimizer.param_groups, configured, starts, strict=True):
+                progress = group["lr"] / start if start else 1.0
+                group.update(options)
+                group["lr"] = _start(options) * progress
         for config, options in zip(trainer.lr_scheduler_configs, self._schedules, strict=True):
             vars(config.scheduler).update(options)
+
+
+def _start(group: dict[str, Any]) -> float:
+    return float(group.get("initial_lr", group["lr"]))
 
 
 def _options(scheduler: Any) -> dict[str, Any]:

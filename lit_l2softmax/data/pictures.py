@@ -20,7 +20,8 @@ Grey = NDArray[np.float32]
 
 SIDE = 28
 MOST_PIXELS = 50_000_000
-LEAST_CONTRAST = 0.1  # of the range from black to white; paper and sensor noise stay below
+LEAST_CONTRAST = 0.15  # of the range from black to white; the noise of paper and sensors stays below
+LOOK_SIDE = 112  # a larger picture is averaged down to this before its contrast is judged, which takes its noise away
 FAINT = 0.25  # of the darkest ink: what is fainter is ground
 
 
@@ -62,7 +63,10 @@ def _grey(path: Path) -> Grey:
 
     if upright.mode.startswith(("I", "F")):  # 16 and 32 bits
         values = np.asarray(upright, dtype=np.float32)
-        return np.asarray((values - values.min()) / max(float(np.ptp(values)), 1e-12), np.float32)
+        if not np.isfinite(values).all():
+            raise DataError(f"the picture {path} holds values that are not numbers")
+        white = next((top for top in (1, 255, 65_535) if values.max() <= top), float(values.max()))
+        return np.asarray(np.clip(values, 0, None) / white, np.float32)
     luminance_and_alpha = np.asarray(upright.convert("RGBA").convert("LA"), dtype=np.float32) / 255
     luminance, opacity = luminance_and_alpha[..., 0], luminance_and_alpha[..., 1]
     visible = float((luminance * opacity).sum() / max(float(opacity.sum()), 1e-12))
@@ -72,7 +76,9 @@ def _grey(path: Path) -> Grey:
 
 def _ink(grey: Grey, path: Path, ink: Ink) -> Grey:
     """How much ink there is in each pixel, in [0, 1]."""
-    darkest, lightest = (float(value) for value in np.percentile(grey, (0.02, 99.98)))  # not one dead pixel
+    look = Image.fromarray(grey)
+    look.thumbnail((LOOK_SIDE, LOOK_SIDE), Image.Resampling.BOX)
+    darkest, lightest = (float(value) for value in np.percentile(np.asarray(look), (0.02, 99.98)))
     if ink == "auto":
         ground = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
         dark = ground - darkest > lightest - ground
@@ -81,8 +87,9 @@ def _ink(grey: Grey, path: Path, ink: Ink) -> Grey:
         ground = float(np.percentile(grey, 90 if dark else 10))
     contrast = ground - darkest if dark else lightest - ground
     if contrast < LEAST_CONTRAST:
+        wanted = "darker" if dark else "lighter"
         raise DataError(
-            f"the picture {path} is blank: nothing on it is clearly {'darker' if dark else 'lighter'} than its ground"
+            f"the picture {path} is blank: nothing on it is clearly {wanted} than its ground; crop it to the digit"
         )
     amount = ((ground - grey) if dark else (grey - ground)) / contrast
     return np.where(amount < FAINT, 0, np.clip(amount, 0, 1)).astype(np.float32)

@@ -47,6 +47,7 @@ class WandbOptions:
             return "disabled"
         # The crash reporter would look its server up, offline too.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
         asked = os.environ.get("WANDB_MODE", "auto") if self.mode == "auto" else self.mode
         if asked == "auto":
             import wandb  # half a second
@@ -83,7 +84,7 @@ class RunWandbLogger(WandbLogger):
             tags=options.tags,
             mode=mode,
             config=dict(config),
-            settings=wandb.Settings(silent=True, init_timeout=30),
+            settings=wandb.Settings(silent=True, init_timeout=10),
         )
         self._wandb_init.pop("anonymous")  # W&B warns of the word even when it says nothing
         self._failed = False
@@ -95,9 +96,8 @@ class RunWandbLogger(WandbLogger):
             return call()
         except Exception as error:  # a dead service, a full disk, a lost connection: W&B has no common base for them
             self._failed = True
-            rank_zero_warn(
-                f"W&B stopped recording ({type(error).__name__}: {error}); training goes on, metrics.csv is complete"
-            )
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            rank_zero_warn(f"W&B stopped recording ({reason}); training goes on, metrics.csv is complete")
             return None
 
     @property
