@@ -1,10 +1,10 @@
 """``python -m lit_l2softmax``: answers what needs no torch at once, and hands the rest to the command line proper."""
 
-import difflib
 import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .messages import nearest_or_all
 from .program import COMMANDS, PROGRAM
 
 HELP = f"""usage: {PROGRAM} COMMAND [options]
@@ -30,9 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lit_l2softmax {__version__}")
         return 0
     if first not in COMMANDS:
-        close = difflib.get_close_matches(first, COMMANDS, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
-        print(f"error: {first!r} is not a command; {hint}", file=sys.stderr)
+        print(f"error: {first!r} is not a command{nearest_or_all(first, COMMANDS)}", file=sys.stderr)
         return 2
     if first == "list":
         from .commands.list_experiments import main as list_experiments

@@ -27,7 +27,7 @@ from .callbacks import ConfiguredOptimizer, FinalCheckpoint, PlainProgress, RunC
 from .data.pictures import Ink, read_digit
 from .errors import ConfigError, DataError, RunError
 from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
-from .messages import did_you_mean, one_line
+from .messages import nearest_or_all, one_line
 from .program import LIGHTNING, PROGRAM
 
 
@@ -133,8 +133,7 @@ class LitCLI(LightningCLI):
         if self.subcommand == "fit" and better is not None and self.config.fit.checkpoint.monitor is not None:
             monitor, mode = self.config.fit.checkpoint.monitor, self.config.fit.checkpoint.mode
             if monitor not in better:
-                hint = did_you_mean(monitor, better) or f"; there are {', '.join(better)}"
-                raise ConfigError(f"checkpoint.monitor: {monitor!r} is not validated{hint}")
+                raise ConfigError(f"checkpoint.monitor: {monitor!r} is not validated{nearest_or_all(monitor, better)}")
             if mode != better[monitor]:
                 raise ConfigError(
                     f"checkpoint.mode: {mode} of {monitor} is its worst; --checkpoint.mode={better[monitor]}"
@@ -286,10 +285,10 @@ class LitCLI(LightningCLI):
 
 
 def _line(scores: Mapping[str, float], data: Any) -> str:
-    """The scores, how many images they are of, and of which data."""
+    """The scores, how many images they are of where the module says so, and of which data."""
     figures = [f"{name} {scores[name]:.4f}" for name in sorted(scores) if not name.endswith("/images")]
-    (count,) = (int(value) for name, value in scores.items() if name.endswith("/images"))
-    return "  ".join([*figures, f"on {count:,} images of {_title(data)}"])
+    counts = [f"{int(value):,} images of " for name, value in scores.items() if name.endswith("/images")]
+    return "  ".join([*figures, f"on {''.join(counts)}{_title(data)}"])
 
 
 def _short(name: str) -> str:

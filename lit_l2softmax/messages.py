@@ -32,6 +32,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def nearest_or_all(word: str, known: Iterable[str]) -> str:
+    """``did_you_mean`` where something is close, else ``"; there are x, y"`` with all that is known."""
+    known = list(known)
+    return did_you_mean(word, known) or f"; there are {', '.join(known)}"
+
+
 def one_line(error: BaseException, options: Iterable[str] = ()) -> str:
     """The innermost reason of a parser's error, behind the option it concerns.
 

@@ -1,9 +1,9 @@
 """The configurations that come with the package, by name."""
 
-import difflib
 from pathlib import Path
 
 from .errors import ConfigError
+from .messages import nearest_or_all
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -24,6 +24,4 @@ def config_file(name: str) -> str:
     stem = Path(name).name.removesuffix(".yaml")
     if stem in names():
         return str(CONFIGS / f"{stem}.yaml")
-    close = difflib.get_close_matches(stem, names(), 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names())}"
-    raise ConfigError(f"the configuration {name} does not exist; {hint}")
+    raise ConfigError(f"the configuration {name} does not exist{nearest_or_all(stem, names())}")

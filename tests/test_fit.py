@@ -152,6 +152,33 @@ def test_metrics_are_means_over_images_whatever_the_batches(trained, capsys):
     assert len(lines) == 1
 
 
+def test_a_module_of_ones_own_that_counts_no_images_has_its_line(tmp_path, monkeypatch, capsys):
+    """`--model` takes any LightningModule; its result must not be lost for want of a metric of ours."""
+    (tmp_path / "own.py").write_text(
+        "import torch\n"
+        "from lightning.pytorch import LightningModule\n"
+        "class Own(LightningModule):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = torch.nn.Linear(784, 10)\n"
+        "    def training_step(self, batch):\n"
+        "        return torch.nn.functional.cross_entropy(self.layer(batch[0].flatten(1)), batch[1])\n"
+        "    def test_step(self, batch):\n"
+        "        self.log('test/loss', self.training_step(batch))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    options = [
+        "--trainer.limit_val_batches=0",
+        "--trainer.max_steps=2",
+        "--optimizer=torch.optim.SGD",
+        "--optimizer.lr=0.1",
+        f"--runs={tmp_path}/runs",
+    ]
+    data = ["--data=lit_l2softmax.data.MNISTData", "--data.source=digits", "--checkpoint.monitor=null"]
+    assert main(["fit", "--model=own.Own", *data, *options]) == 0
+    assert "on scikit-learn's digits, NOT MNIST (last; nothing was selected; 2 steps" in capsys.readouterr().out
+
+
 def test_only_what_was_tested_is_counted(fit):
     run, printed = fit("mnist", *SHORT, "--trainer.limit_test_batches=1", "--data.eval_batch_size=20")
     assert "on 20 images" in printed.out

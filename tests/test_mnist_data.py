@@ -153,6 +153,19 @@ def test_a_cache_folder_that_cannot_be_written_is_nobodys_mistake(tmp_path, monk
         assert data.resolved_source == "digits"
 
 
+def test_the_files_are_verified_once(tiny, tmp_path, monkeypatch):
+    place(tiny, tmp_path / "root", ".gz")
+    hashed = []
+    original = pooch.file_hash
+    monkeypatch.setattr(pooch, "file_hash", lambda path, alg: hashed.append(path) or original(path, alg=alg))
+    data = MNISTData(root=str(tmp_path / "root"), source="mnist", batch_size=10)
+    data.prepare_data()
+    for stage in ("fit", "test"):
+        data.prepare_data()
+        data.setup(stage)
+    assert len(hashed) == len(set(hashed)) == 4
+
+
 def test_only_the_files_that_are_missing_are_asked_for(tiny, tmp_path):
     place(tiny, tmp_path / "root", ".gz")
     (tmp_path / "root" / "t10k-labels-idx1-ubyte.gz").unlink()

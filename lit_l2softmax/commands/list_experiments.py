@@ -35,5 +35,5 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{name}  (System {head['system']})")
         for field in FIELDS[1:]:
             print(textwrap.fill(head[field], 100, initial_indent=f"  {field:<10}", subsequent_indent=" " * 12))
-    print("\nrun one with: python -m lit_l2softmax fit --config NAME")
+    print(f"\nrun one with: {PROGRAM} fit --config NAME")
     return 0

@@ -88,7 +88,7 @@ class MNISTData(LightningDataModule):
         if self.source == "digits":
             return "digits"
         try:
-            mnist_files.obtain(self.root)
+            self._paths = mnist_files.obtain(self.root)
         except (mnist_files.UnreachableError, mnist_files.UnwritableError) as error:
             # A folder that somebody named and that cannot be written is a mistake; the cache folder is nobody's choice.
             named = self.root != mnist_files.cache_folder()
@@ -105,8 +105,9 @@ class MNISTData(LightningDataModule):
         if self.resolved_source is None:  # another process of this machine has prepared the data
             self.resolved_source = self._resolve()
         if self.resolved_source == "mnist":
-            paths = mnist_files.obtain(self.root)
-            images, labels, test_images, test_labels = (mnist_files.read(paths[f.name], f) for f in mnist_files.FILES)
+            images, labels, test_images, test_labels = (
+                mnist_files.read(self._paths[file.name], file) for file in mnist_files.FILES
+            )
             self.train = images[VALIDATION:], labels[VALIDATION:]
             self.validation = images[:VALIDATION], labels[:VALIDATION]
             self.test = test_images, test_labels

@@ -43,8 +43,8 @@ def _grey(path: Path) -> Grey:
     """Luminance in [0, 1], transparency laid on a ground that the visible part stands out from."""
     try:
         with Image.open(path) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise DataError(f"{path} is animated ({picture.n_frames} frames); save the frame you mean as a picture")  # type: ignore[attr-defined]
+            if (frames := getattr(picture, "n_frames", 1)) > 1:
+                raise DataError(f"{path} is animated ({frames} frames); save the frame you mean as a picture")
             if picture.width * picture.height > MOST_PIXELS:
                 raise DataError(
                     f"{path} is enormous ({picture.width} x {picture.height} pixels); "

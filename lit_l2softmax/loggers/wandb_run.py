@@ -104,7 +104,8 @@ class RunWandbLogger(WandbLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The W&B run; a stand-in that ignores every call once W&B has failed."""
-        return self._guarded(lambda: WandbLogger.experiment.fget(self)) or DummyExperiment()  # type: ignore[attr-defined]
+        parents = WandbLogger.experiment.fget  # type: ignore[attr-defined]  # a property, which Lightning's decorator hides
+        return self._guarded(lambda: parents(self)) or DummyExperiment()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
