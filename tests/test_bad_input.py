@@ -115,6 +115,12 @@ def test_an_untrained_network_is_not_scored(capsys, command):
     assert "the checkpoint last cannot be read" in refused(capsys, command, "--config=mnist", "--ckpt_path=last")
 
 
+def test_the_line_holds_nothing_else(capsys):
+    said = refused(capsys, "fit", "--config=mnist", *DRY, "--model.head.alhpa=3")
+    assert said == "model.head: 'alhpa' is not an option of L2SoftmaxLoss; did you mean 'alpha'?"
+    assert refused(capsys, "fit", "--config=mnist", *DRY, "--trainer.max_steps=x").endswith("Got value: x")
+
+
 def test_a_run_without_its_value_is_one_line(capsys):
     assert refused(capsys, "test", "--run") == "argument --run: expected one argument"
 

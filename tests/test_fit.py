@@ -152,6 +152,7 @@ def test_metrics_are_means_over_images_whatever_the_batches(trained, capsys):
     assert len(lines) == 1
 
 
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader`")
 def test_a_module_of_ones_own_that_counts_no_images_has_its_line(tmp_path, monkeypatch, capsys):
     """`--model` takes any LightningModule; its result must not be lost for want of a metric of ours."""
     (tmp_path / "own.py").write_text(

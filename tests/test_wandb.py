@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lit_l2softmax.classification import LitClassification
-from lit_l2softmax.loggers import WandbOptions
+from lit_l2softmax.loggers import RunWandbLogger, WandbOptions
 
 SHORT = [
     "--trainer.max_steps=20",
@@ -88,6 +88,26 @@ def test_a_machine_without_any_network_trains_and_records(tmp_path):
     assert done.stderr == ""
     (run,) = tmp_path.glob("mnist/*")
     assert summary_of(run)["summary"]["test/images"] == 400
+
+
+def test_a_run_goes_where_its_options_say(tmp_path):
+    options = WandbOptions(project="p", entity="e", group="g", tags=["t"])
+    logger = RunWandbLogger(tmp_path / "mnist" / "x", options, "offline", {"alpha": 16})
+    expected = {"project": "p", "entity": "e", "group": "g", "tags": ["t"], "mode": "offline", "id": "x"}
+    assert expected.items() <= logger._wandb_init.items()
+    assert logger._wandb_init["config"] == {"alpha": 16}
+
+
+def test_a_confusion_matrix_tells_the_truth_from_the_prediction(tmp_path, monkeypatch):
+    import wandb
+
+    seen, logged = {}, []
+    monkeypatch.setattr(wandb.plot, "confusion_matrix", lambda **options: seen.update(options) or "plot")
+    logger = RunWandbLogger(tmp_path / "mnist" / "x", WandbOptions(), "offline", {})
+    monkeypatch.setattr(RunWandbLogger, "experiment", type("Run", (), {"log": staticmethod(logged.append)}))
+    logger.log_confusion("test/confusion", truth=[0, 1], prediction=[1, 1], classes=["a", "b"])
+    assert (seen["y_true"], seen["preds"], seen["class_names"]) == ([0, 1], [1, 1], ["a", "b"])
+    assert logged == [{"test/confusion": "plot"}]
 
 
 def wandb_services():

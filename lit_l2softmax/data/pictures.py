@@ -65,8 +65,7 @@ def _grey(path: Path) -> Grey:
         values = np.asarray(upright, dtype=np.float32)
         if not np.isfinite(values).all():
             raise DataError(f"the picture {path} holds values that are not numbers")
-        white = next((top for top in (1, 255, 65_535) if values.max() <= top), float(values.max()))
-        return np.asarray(np.clip(values, 0, None) / white, np.float32)
+        return np.asarray(np.clip(values, 0, None) / max(float(values.max()), 1e-12), np.float32)
     luminance_and_alpha = np.asarray(upright.convert("RGBA").convert("LA"), dtype=np.float32) / 255
     luminance, opacity = luminance_and_alpha[..., 0], luminance_and_alpha[..., 1]
     visible = float((luminance * opacity).sum() / max(float(opacity.sum()), 1e-12))
