@@ -5,6 +5,7 @@
 #   make test-slow    the rest of the tests
 #   make test-oldest  the tests on the oldest torch and triton that pyproject.toml allows, in $(VENV)-oldest
 #   make bench        time what bench/ holds, leave rows and plots in bench/results/ (some ten minutes)
+#   make gpu          on a machine with a CUDA device and torch: its kernels' tests and rows, with $(PYTHON) as it is
 #   make format       rewrite the sources as `make test` wants them
 #   make clean        remove the environment and all caches
 
@@ -19,7 +20,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 RUN := $(VENV)/bin/python
 
-.PHONY: fit test test-slow test-oldest bench lint format clean
+.PHONY: fit test test-slow test-oldest bench gpu lint format clean
 .DEFAULT_GOAL := test
 
 fit: $(VENV)/.installed
@@ -36,6 +37,11 @@ test-oldest: $(VENV)-oldest/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(RUN) -m pytest bench --benchmark
+
+# Such a machine has its own build of torch, and perhaps no network: nothing is installed there.
+gpu:
+	"$(PYTHON)" -m pytest -p no:cacheprovider $(wildcard tests/test_softmax_*.py)
+	"$(PYTHON)" -m pytest -p no:cacheprovider --benchmark --benchmark-long $(wildcard bench/bench_*softmax*.py)
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
@@ -69,5 +75,5 @@ $(VENV)/.installed-test: pyproject.toml | $(RUN)
 $(VENV)-oldest/.installed-test: pyproject.toml
 	"$(PYTHON)" -m venv $(VENV)-oldest
 	@echo "installing lit_l2softmax with torch 2.11 and triton 3.6 into $(VENV)-oldest (some minutes, once)"
-	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' torch==2.11.0 triton==3.6.0
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' torch==2.11.0 triton==3.6.0 'numpy<2.4' # triton 3.6 interprets with no later one
 	@touch $@

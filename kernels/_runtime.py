@@ -1,6 +1,10 @@
 """What every operator needs to know at run time: which implementation runs, and in which precision it accumulates."""
 
+import importlib
+import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import torch
@@ -9,19 +13,27 @@ from torch import Tensor
 Impl = Literal["auto", "triton", "torch", "reference"]
 
 
-def check_impl(impl: Impl, input: Tensor, *, operator: str) -> None:
-    """Refuses an implementation that cannot run for ``input``: an explicit request never falls back.
+def check_impl(impl: Impl, *inputs: Tensor, operator: str) -> None:
+    """Refuses an implementation that cannot run for ``inputs``: an explicit request never falls back.
 
     Raises:
-        ValueError: on an unknown name, or ``"triton"`` for a tensor that is not on a CUDA device.
-        NotImplementedError: on a name that this operator does not have yet.
+        ValueError: on an unknown name; or on ``"triton"`` for a tensor that is not on a CUDA device (Triton's
+            interpreter, ``TRITON_INTERPRET=1``, takes CPU tensors) or that holds float64.
     """
     if impl not in get_args(Impl):
         raise ValueError(f"{operator}: impl must be one of {', '.join(map(repr, get_args(Impl)))}, got {impl!r}")
-    if impl == "triton" and input.device.type != "cuda":
-        raise ValueError(f"{operator}: impl='triton' needs a CUDA tensor, got one on {input.device}")
-    if impl in ("triton", "torch"):
-        raise NotImplementedError(f"{operator}: impl={impl!r} does not exist yet; use 'auto' or 'reference'")
+    if impl != "triton":
+        return
+    device = inputs[0].device
+    if device.type != "cuda" and not (device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+        raise ValueError(f"{operator}: impl='triton' needs a CUDA tensor, got one on {device}")
+    if accumulate_dtype(*inputs) == torch.float64:
+        raise ValueError(f"{operator}: impl='triton' computes in float32 and refuses float64; impl='torch' takes it")
+
+
+def fastest_impl(*inputs: Tensor) -> Impl:
+    """What ``"auto"`` stands for: the kernels on CUDA, where they have the precision; PyTorch's own elsewhere."""
+    return "triton" if inputs[0].is_cuda and accumulate_dtype(*inputs) == torch.float32 else "torch"
 
 
 def accumulate_dtype(*tensors: Tensor) -> torch.dtype:
@@ -35,8 +47,37 @@ def check_floating(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must hold floating-point numbers of 16, 32 or 64 bits, got {tensor.dtype}")
 
 
+def check_devices(input: Tensor, others: Mapping[str, object], *, operator: str) -> None:
+    """Raises ValueError unless every tensor is where ``input`` is: bringing one there would wait for it."""
+    for name, tensor in others.items():
+        if isinstance(tensor, Tensor) and tensor.device != input.device:
+            raise ValueError(f"{operator}: input is on {input.device}, but {name} is on {tensor.device}")
+
+
+def import_triton(operator: str, module: str) -> ModuleType:
+    """A module of kernels. Only now is Triton imported: a machine that runs no kernel need not have it.
+
+    Raises:
+        ImportError: naming Triton, where there is none.
+    """
+    try:
+        import triton  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{operator}: impl='triton', which 'auto' takes for CUDA tensors, needs the package triton ({error}); "
+            "install it, or pass impl='torch'"
+        ) from error
+    return importlib.import_module(module)
+
+
 def no_autocast(input: Tensor) -> AbstractContextManager[Any]:
     """A context in which autocast, which would run a product in half precision, is off on ``input``'s device."""
     # Tensors without storage have no autocast to switch off. Asking torch whether there is one breaks the graph of
     # torch.compile in 2.11.
     return nullcontext() if input.is_meta else torch.autocast(input.device.type, enabled=False)
+
+
+def runs_as_written(input: Tensor) -> AbstractContextManager[Any]:
+    """``no_autocast``, as cheap as can be where autocast is off."""
+    on = not input.is_meta and torch.is_autocast_enabled(input.device.type)
+    return no_autocast(input) if on else nullcontext()

@@ -43,3 +43,73 @@ def linear_l2_loss_bound(features, weight, alpha, bias_size, dtype):
     largest = alpha * float(weight.detach().double().norm(dim=1).max()) + bias_size
     logit_error = (gamma(d // 2 + 2, dtype) + gamma(d, dtype) + gamma(4, dtype)) * largest
     return softmax_cross_entropy_bound(weight.shape[0], logit_error, largest, dtype)
+
+
+def l2_softmax_bounds(exact, dtype, *, stored=None, tile=None):
+    """Bounds of every result of the operators, elementwise, whichever way products and sums are ordered.
+
+    Args:
+        exact: the float64 quantities that ``softmax_cases.exact_parts`` names; |.| of them is taken here.
+        dtype: in which the operator computes.
+        stored: in which it returns each gradient, by name: one more rounding.
+        tile: in which a tile of the logits' gradient is kept between two products: one more, of each entry.
+
+    Returns:
+        Bounds for ``loss`` ``(N,)``, ``input`` ``(N, D)``, ``linear_weight`` ``(C, D)``, ``linear_bias`` ``(C,)`` and
+        ``alpha``.
+
+    An error travels on at most as the absolute values do. A cosine of D terms, each of two normalised factors whose
+    norms sum D squares, is off by gamma_(2D + 12) |u| . |v|. The logit multiplies that by alpha (and by psi' at the
+    target) and adds four roundings. A probability is off relatively by twice the largest logit error of its row, by the
+    sum of C exponentials and by the rounding of their arguments; 1 - p_y alike. What remains are sums, of C terms for a
+    row and N for a class, and projections, each of which passes its operands' errors on and adds its own.
+    """
+    N, D = exact["u"].shape
+    C = exact["v"].shape[0]
+    u, v, alpha = exact["u"].abs(), exact["v"].abs(), abs(float(exact["alpha"]))
+    unit, tiny = unit_roundoff(dtype), torch.finfo(dtype).tiny  # below tiny, numbers lose digits or are zero
+    cosine = gamma(2 * D + 12, dtype) * (u @ v.T)
+    logit = alpha * torch.where(exact["target"], exact["slope"].abs()[:, None] * cosine + gamma(8, dtype), cosine)
+    logit = logit + gamma(4, dtype) * (exact["logits"].abs() + exact["bias"].abs())
+    size = exact["logits"].abs().amax(1) + math.log(C)
+    relative = 2 * logit.amax(1) + gamma(C + 16, dtype) + 8 * unit * size
+
+    weighted = exact["weights"] * alpha * (u @ v.T)
+    smoothing = exact["smoothing"] * (weighted.mean(1) * gamma(C + D + 8, dtype) + exact["weights"].mean() * relative)
+    loss = exact["scale"] * (relative + 4 * unit * size) + 2 * smoothing + 4 * unit * exact["loss"].abs() + tiny
+    # The reference itself, in float64, subtracts p_y from 1 and a logit from a log-sum-exp; the schedules do neither.
+    oracle = 8 * unit_roundoff(torch.float64)
+    loss = loss + oracle * exact["scale"] * size
+
+    # Majorants of the logits' gradient, and of the same behind the margin.
+    entry = exact["majorant"]
+    bent = torch.where(exact["target"], exact["slope"].abs()[:, None] * entry, entry)
+    turn = torch.where(exact["target"], entry * (exact["bend"].abs()[:, None] * cosine + gamma(8, dtype)), 0.0)
+    error = relative[:, None] * bent + turn + tiny + oracle * exact["whole"][:, None]
+    if tile is not None:
+        error = error + unit_roundoff(tile) * bent
+
+    def projected(error, size, direction):
+        """``x - d (d . x)`` of something off by ``error`` and as large as ``size``."""
+        error = error + gamma(D + 12, dtype) * size
+        along = (error + size * gamma(2 * D + 12, dtype)).mul(direction).sum(1, keepdim=True)
+        return error + direction * along + gamma(D + 12, dtype) * direction * (size * direction).sum(1, keepdim=True)
+
+    h_error, h = error @ v + gamma(C + D + 12, dtype) * (bent @ v), bent @ v
+    dv_error, dv = alpha * (error.T @ u + gamma(N + D + 12, dtype) * (bent.T @ u)), alpha * (bent.T @ u)
+    dx = exact["x_factor"][:, None] * projected(h_error, h, u)
+    dw = exact["w_factor"][:, None] * (projected(dv_error, dv, v) if exact["normalized"] else dv_error)
+    dalpha = ((h_error * u).sum() + gamma(2 * D + N + C, dtype) * (h * u).sum()) + (
+        torch.where(exact["target"], entry * (cosine + gamma(8, dtype)) * (1 + exact["slope"].abs()[:, None]), 0.0)
+        + torch.where(exact["target"], 2 * (turn + relative[:, None] * entry), 0.0)
+    ).sum()
+    bounds = {
+        "loss": loss,
+        "input": dx,
+        "linear_weight": dw,
+        "linear_bias": error.sum(0) + gamma(N + 4, dtype) * entry.sum(0),
+        "alpha": dalpha,
+    }
+    for name, kept in (stored or {}).items():
+        bounds[name] = bounds[name] + unit_roundoff(kept) * exact["gradients"][name].abs()
+    return bounds

@@ -10,17 +10,20 @@ import pytest  # noqa: E402
 import sitecustomize  # noqa: E402, F401 - closes the network of this process and of its children
 import torch  # noqa: E402
 
-from lit_l2softmax.data import mnist_files  # noqa: E402
+if not torch.cuda.is_available():  # kernels are interpreted, which Triton decides where one is defined
+    os.environ["TRITON_INTERPRET"] = "1"
+    import faithful_interpreter  # noqa: F401 - before anything defines a kernel
 
 torch.set_warn_always(True)  # a warning that torch gives once a process would fail whichever test came first
 ROOT = Path(__file__).resolve().parents[1]
-_REAL_DATA = os.environ.get(mnist_files.VARIABLE)
+_VARIABLE = "LIT_L2SOFTMAX_DATA"
+_REAL_DATA = os.environ.get(_VARIABLE)
 
 
 @pytest.fixture(autouse=True)
 def _caches_of_this_test(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(mnist_files.VARIABLE, raising=False)
+    monkeypatch.delenv(_VARIABLE, raising=False)
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     for name in ("CACHE", "DATA", "CONFIG"):
@@ -32,11 +35,13 @@ def _caches_of_this_test(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def mnist_root():
     """The folder with the official MNIST files."""
+    from lit_l2softmax.data import mnist_files  # not needed to test a kernel, nor there wherever one is
+
     if _REAL_DATA is None:
-        pytest.skip(f"${mnist_files.VARIABLE} names no folder with MNIST")
+        pytest.skip(f"${_VARIABLE} names no folder with MNIST")
     root = Path(_REAL_DATA)
     if len(mnist_files.find(root)) < len(mnist_files.FILES):
-        pytest.skip(f"{root}, which ${mnist_files.VARIABLE} names, has no MNIST")
+        pytest.skip(f"{root}, which ${_VARIABLE} names, has no MNIST")
     return root
 
 

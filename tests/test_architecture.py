@@ -55,13 +55,26 @@ def test_imports_point_down(path):
 def test_kernels_are_imported_as_ours_only():
     assert not (ROOT / "kernels" / "__init__.py").exists()
     assert (PACKAGE / "kernels").is_symlink()
-    for path in (ROOT / "kernels").glob("*.py"):
+    for path in (ROOT / "kernels").rglob("*.py"):
+        depth = len(path.relative_to(ROOT / "kernels").parts)
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 assert all(alias.name.split(".")[0] not in ("lightning", "lit_l2softmax") for alias in node.names)
             if isinstance(node, ast.ImportFrom):
-                assert node.level < 2, f"{path} reaches out of kernels/"
-                assert node.level == 1 or node.module.split(".")[0] not in ("lightning", "lit_l2softmax", "kernels")
+                assert node.level <= depth, f"{path} reaches out of kernels/"
+                assert node.level or node.module.split(".")[0] not in ("lightning", "lit_l2softmax", "kernels")
+
+
+def test_triton_is_imported_by_kernels_alone():
+    """A machine that runs no kernel need not have it."""
+    importers = {
+        path.name
+        for path in (ROOT / "kernels").rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "triton" for alias in node.names)
+    }
+    assert importers
+    assert all(name.endswith("kernels.py") for name in importers)
 
 
 def test_there_are_files_to_look_at():

@@ -9,6 +9,8 @@ from bounds import gamma, softmax_cross_entropy_bound
 
 from lit_l2softmax.ops import l2_softmax_cross_entropy
 
+# torch.compile instantiates a Function where it traces one
+DYNAMOS_OWN = "ignore:.*Function.> should not be instantiated:DeprecationWarning"
 SHAPES = [(1, 2), (7, 1), (5, 13), (33, 100)]  # two classes, one class, primes, more rows than a warp
 
 
@@ -200,6 +202,7 @@ def test_autocast_does_not_change_a_bit():
     assert torch.equal(inside, l2_softmax_cross_entropy(x, y, alpha=4.0))
 
 
+@pytest.mark.filterwarnings(DYNAMOS_OWN)
 def test_it_compiles_without_a_graph_break_for_any_size():
     compiled = torch.compile(
         lambda x, y: l2_softmax_cross_entropy(x, y, alpha=4.0, reduction="none"),

@@ -2,11 +2,14 @@
 
 import math
 import warnings
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
-from bounds import gamma, linear_l2_loss_bound
+from bounds import gamma, l2_softmax_bounds, linear_l2_loss_bound, unit_roundoff
+from sklearn.datasets import load_digits
+from softmax_cases import Case, exact_parts
 
 from lit_l2softmax.layers import L2SoftmaxLoss, TutorialL2SoftmaxHead
 from lit_l2softmax.ops import linear_l2_softmax_cross_entropy
@@ -182,3 +185,44 @@ def test_the_tutorials_scores_skip_its_constraint(batch):
 def test_the_tutorials_alpha_0_is_its_plain_softmax_with_dropout(batch):
     head = TutorialL2SoftmaxHead(D, C, alpha=0, dropout=0.0)
     assert torch.equal(head(*batch), F.cross_entropy(F.linear(batch[0], head.weight, head.bias), batch[1]))
+
+
+def test_a_training_through_the_fused_operator_and_through_its_reference_is_the_same(monkeypatch):
+    """200 steps of a head on real digits, apart by no more than what rounding can make of it.
+
+    The loss is convex in the class weights and the bias. Its second derivative is at most L = (alpha^2 + 1) / 2, so a
+    gradient step shorter than 2 / L brings two points no further apart: what the trainings differ by is at most the sum
+    of what their steps add, a gradient's error times the step and the rounding of the update.
+    """
+    digits = load_digits()
+    features = torch.tensor(digits.data[:200]).float()
+    labels = torch.tensor(digits.target[:200])
+    alpha, step = 16.0, 0.01
+    assert step < 2 / ((alpha**2 + 1) / 2)
+    single = partial(linear_l2_softmax_cross_entropy, impl="reference")
+    trained = {}
+    for name in ("fused", "reference"):
+        torch.manual_seed(0)
+        head = L2SoftmaxLoss(64, 10, alpha)
+        if name == "reference":
+            monkeypatch.setattr("lit_l2softmax.layers.linear_l2_softmax_cross_entropy", single)
+        optimizer = torch.optim.SGD(head.parameters(), step)
+        curve, apart, unit = [], [0.0], unit_roundoff(torch.float32)
+        for _ in range(200):
+            optimizer.zero_grad()
+            loss = head(features, labels)
+            loss.backward()
+            optimizer.step()
+            case = Case(200, 64, 10, alpha=alpha, bias=True, ignored=())
+            inputs = {"input": features, "linear_weight": head.weight.detach(), "linear_bias": head.bias.detach()}
+            parts = exact_parts(case, inputs, labels, None, torch.tensor(1.0).double(), {"loss": loss.detach()})
+            bounds = l2_softmax_bounds(parts, torch.float32)
+            error = sum(bounds[name].square().sum() for name in ("linear_weight", "linear_bias")).sqrt()
+            rounding = 2 * unit * sum(p.detach().double().square().sum() for p in head.parameters()).sqrt()
+            apart.append(apart[-1] + 2 * float(step * error + rounding))
+            curve.append((loss.item(), bounds["loss"].mean().item()))
+        trained[name] = curve
+    assert trained["fused"][-1][0] < 0.5 * trained["fused"][0][0]
+    for (fused, bound), (reference, _), distance in zip(*trained.values(), apart[:-1], strict=True):
+        assert abs(fused - reference) <= 2 * bound + math.sqrt(2 * (alpha**2 + 1)) * distance
+    assert apart[-1] * math.sqrt(2 * (alpha**2 + 1)) < 0.1 * trained["fused"][0][0]  # the bound says something

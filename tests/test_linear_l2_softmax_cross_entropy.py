@@ -9,6 +9,8 @@ from bounds import gamma, linear_l2_loss_bound
 
 from lit_l2softmax.ops import l2_softmax_cross_entropy, linear_l2_softmax_cross_entropy
 
+# torch.compile instantiates a Function where it traces one
+DYNAMOS_OWN = "ignore:.*Function.> should not be instantiated:DeprecationWarning"
 SHAPES = [(1, 3, 2), (7, 5, 1), (5, 13, 11), (20, 64, 10)]  # two classes, one class, primes, the tutorials'
 
 
@@ -278,6 +280,7 @@ def test_autocast_does_not_change_a_bit():
     assert torch.equal(inside, linear_l2_softmax_cross_entropy(x, w, y, linear_bias=b, alpha=6.0))
 
 
+@pytest.mark.filterwarnings(DYNAMOS_OWN)
 def test_it_compiles_without_a_graph_break_for_any_size():
     def loss(x, w, y, alpha):
         return linear_l2_softmax_cross_entropy(x, w, y, alpha=alpha, normalize_weight=True, angular_margin=0.5)

@@ -153,6 +153,7 @@ def test_it_compiles_exports_and_ignores_autocast():
         ({"impl": "torch"}, NotImplementedError, "does not exist yet"),
     ],
 )
-def test_bad_arguments_are_refused_in_one_clear_sentence(options, error, message):
+def test_bad_arguments_are_refused_in_one_clear_sentence(options, error, message, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(error, match=message):
         local_response_norm(**{"input": activations(), "size": 5} | options)

@@ -1,0 +1,61 @@
+"""Which path a problem takes, and in tiles of which size: the one rule, with the measurements behind it.
+
+PyTorch's schedule, on 2 cores of an AMD EPYC with torch 2.13, time over that of eager PyTorch, both directions,
+normalised weights (`make bench` repeats the first and the last three):
+
+    N, D, C                 small    tiled
+    128, 1024, 10            0.85     2.1       what touches N x D decides, and the number of calls
+    4096, 128, 100           1.0      1.6
+    128, 512, 1000           0.75     0.8
+    1024, 128, 1000          1.9      1.3       the small path's passes over N x C leave the cache
+    256, 128, 10 000         1.4      1.1
+    256, 64, 100 000                  0.34      tiles of 2**19 to 2**21 numbers are alike: 0.36, 0.34, 0.34
+    512, 128, 200 000                 0.24      0.25, 0.24, 0.25
+
+The kernels' numbers are derived, and not measured yet: the small path holds a block of rows times all classes in
+registers; a tile stays in a 50 MB second-level cache, and all scratch memory of a class range under 64 MiB.
+
+Legend: N rows, D features, C classes.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Tile(NamedTuple):
+    """How many rows and classes are in flight at a time."""
+
+    rows: int
+    classes: int
+
+
+def torch_takes_all_at_once(N: int, D: int, C: int) -> bool:
+    """Whether PyTorch's schedule keeps ``(N, C)`` scores whole: they are smaller than the features, or tiny.
+
+    A graph compiled for any N is not told which N it is.
+    """
+    return min(D, 256) >= C or (not torch.compiler.is_compiling() and N * C <= 2**17)
+
+
+def torch_tile(N: int, D: int, C: int) -> Tile:
+    """The tile of PyTorch's schedule: 4 MiB of float32, and as much for its classes or, with many features, 16."""
+    rows = min(N, 1024)
+    return Tile(rows, min(C, max(1, 2**20 // max(rows, D), min(256, 2**22 // D))))
+
+
+def triton_takes_all_classes(N: int, D: int, C: int) -> bool:
+    """Whether one block of classes holds them all, and the gradient of all logits is little beside the features."""
+    return C <= 128 and 8 * N * C <= 32 * 2**20 + 32 * N * D
+
+
+def triton_tile(N: int, D: int, C: int) -> Tile:
+    """The kernels' tile: at most 24 MiB of float32 logits, and 56 MiB with their gradient and their classes'.
+
+    A number of classes that is a multiple of 128 keeps rows of a tile aligned and products on tensor cores.
+    """
+    rows = min(N, 4096)
+    # A logit and its gradient take 4 bytes each; a class's gradient, its product and its copy 4 bytes a feature.
+    # (One row alone may be wider than all that, and is then a tile of its own.)
+    classes = min(24 * 2**20 // (4 * rows), 56 * 2**20 // (8 * rows + 12 * D))
+    return Tile(rows, min(C, max(1, classes if classes < 128 else classes // 128 * 128)))
