@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import harness
 import machine
+import memory
 import plots
 import pytest
 import records
@@ -30,9 +31,13 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def measure(request):
-    """Checks or times the providers of one case; ``work`` is a call's, in what ``rate_unit`` counts a second."""
+    """Checks or times the providers of one case.
 
-    def run(benchmark, case, providers, baseline, *, calls_multiple=1, work=None, rate_unit=""):
+    ``work`` is a call's, in what ``rate_unit`` counts a second; ``once`` has a call of each provider, if their memory
+    is to be measured too.
+    """
+
+    def run(benchmark, case, providers, baseline, *, calls_multiple=1, work=None, rate_unit="", once=None):
         if not request.config.getoption("benchmark"):
             for provider in providers.values():
                 provider(1)
@@ -55,6 +60,7 @@ def measure(request):
                     rate=None if work is None else work / time_ms.median,
                     rate_unit=rate_unit,
                     calls=timing.calls,
+                    peak_extra_mib=None if once is None else memory.peak_extra_bytes(once[name]) / 2**20,
                     **where,
                 )
             )
@@ -80,7 +86,18 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def _table(measured, stored):
-    titles = ("benchmark", "case", "provider", "median ms", "middle half", "speed-up", "middle half", "rate", "stored")
+    titles = (
+        "benchmark",
+        "case",
+        "provider",
+        "median ms",
+        "middle half",
+        "speed-up",
+        "middle half",
+        "rate",
+        "peak MiB",
+        "stored",
+    )
     cells = [
         (
             row.benchmark,
@@ -91,6 +108,7 @@ def _table(measured, stored):
             f"{row.speedup:.3g}",
             f"{row.speedup_q1:.3g} to {row.speedup_q3:.3g}",
             "" if row.rate is None else f"{row.rate:,.0f} {row.rate_unit}",
+            "" if row.peak_extra_mib is None else f"{row.peak_extra_mib:,.4g}",
             records.change(row, stored),
         )
         for row in measured

@@ -14,9 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 Provider = Callable[[int], float]
 
 ROUNDS = 9
+FEW_ROUNDS = 5  # where one call takes seconds
 ROUND_S = 0.5  # a provider's share of a round: a thousand times what a scheduler takes away at once
 
 
@@ -49,20 +52,27 @@ class Timing:
     calls: int
 
 
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def timed(call: Callable[[], Any]) -> Provider:
-    """A provider that makes ``call`` and leaves nothing out."""
+    """A provider that makes ``call`` and leaves nothing out, what a CUDA device has queued included."""
 
     def provider(calls: int) -> float:
+        _wait()
         start = time.perf_counter()
         for _ in range(calls):
             call()
+        _wait()
         return time.perf_counter() - start
 
     return provider
 
 
 def time_in_turn(providers: Mapping[str, Provider], baseline: str, calls_multiple: int = 1) -> dict[str, Timing]:
-    """The timing of each provider, from ``ROUNDS`` rounds.
+    """The timing of each provider, from ``ROUNDS`` rounds, or fewer where a call takes seconds.
 
     Args:
         providers: by name.
@@ -71,12 +81,10 @@ def time_in_turn(providers: Mapping[str, Provider], baseline: str, calls_multipl
     """
     for provider in providers.values():
         provider(calls_multiple)  # warm-up: caches, lazy imports, compilation
-    calls = {
-        name: calls_multiple * math.ceil(ROUND_S / provider(calls_multiple)) for name, provider in providers.items()
-    }
-    rounds = [
-        {name: provider(calls[name]) / calls[name] for name, provider in providers.items()} for _ in range(ROUNDS)
-    ]
+    seconds = {name: provider(calls_multiple) for name, provider in providers.items()}
+    calls = {name: calls_multiple * math.ceil(ROUND_S / taken) for name, taken in seconds.items()}
+    count = ROUNDS if max(seconds.values()) < 4 * ROUND_S else FEW_ROUNDS
+    rounds = [{name: provider(calls[name]) / calls[name] for name, provider in providers.items()} for _ in range(count)]
     return {
         name: Timing(
             time_s=Quartiles.of([r[name] for r in rounds]),

@@ -31,9 +31,10 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """This process's machine, computing on its CPU."""
+    """This process's machine: its CUDA device where there is one, else its CPU."""
+    cpu = f"{_cpu_name()}, {os.cpu_count()} cores"
     return Machine(
-        device=f"{_cpu_name()}, {os.cpu_count()} cores",
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         threads=torch.get_num_threads(),
         python=platform.python_version(),
         torch=torch.__version__,

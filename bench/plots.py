@@ -59,7 +59,8 @@ def _by_case(rows: Sequence[records.Row]) -> Iterable[tuple[str, Iterable[record
 def _figures(row: records.Row) -> str:
     rate = "" if row.rate is None else f"   {row.rate:,.0f} {row.rate_unit}"
     time_ms = f"{row.time_ms:.3g}" if row.time_ms < 1000 else f"{row.time_ms:,.0f}"
-    return f"{row.speedup:.3g} x   {time_ms} ms{rate}"
+    peak = "" if row.peak_extra_mib is None else f"   {row.peak_extra_mib:,.0f} MiB"
+    return f"{row.speedup:.3g} x   {time_ms} ms{rate}{peak}"
 
 
 def _label_speedups(axis, rows: Sequence[records.Row]) -> None:

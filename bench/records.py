@@ -19,6 +19,8 @@ class Row:
         speedup: median over the rounds of the baseline's time divided by this provider's, with quartiles alike.
         rate: work a second at the median time, in ``rate_unit``; None where the work has no natural unit.
         calls: in a round.
+        peak_extra_mib: the most memory one call held at a moment beyond what was there, results included; None where it
+            was not asked for.
     """
 
     benchmark: str
@@ -34,6 +36,7 @@ class Row:
     rate: float | None
     rate_unit: str
     calls: int
+    peak_extra_mib: float | None
     device: str
     threads: int
     python: str

@@ -4,9 +4,11 @@ import time
 
 import harness
 import machine
+import memory
 import plots
 import pytest
 import records
+import torch
 
 
 def provider(seconds):
@@ -38,6 +40,7 @@ def row(timing, provider, **changes):
         "rate": None,
         "rate_unit": "",
         "calls": timing.calls,
+        "peak_extra_mib": None,
         "device": "a clock",
         "threads": 1,
         "python": "3",
@@ -87,3 +90,12 @@ def test_this_machine_has_a_name_and_a_commit():
     assert here.device
     assert here.threads >= 1
     assert here.commit
+
+
+def test_memory_is_what_was_held_at_once_at_most():
+    def call():
+        first = torch.ones(2**18, device=memory.DEVICE) + 1
+        del first
+        return torch.ones(2**17, device=memory.DEVICE)
+
+    assert memory.peak_extra_bytes(call) == pytest.approx(2 * 4 * 2**18, rel=1e-4)  # and some scalars

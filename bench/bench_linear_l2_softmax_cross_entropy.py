@@ -1,0 +1,60 @@
+"""The L2-constrained softmax loss with its classifier, at the tutorials' sizes and at those of face recognition.
+
+Providers: eager PyTorch as people write it; the loss torch 2.13 has for large classifiers, in chunks of its own choice,
+behind a normalisation it does not offer; ours, as ``impl="auto"`` picks it.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from memory import DEVICE
+from softmax_providers import DIRECTIONS, check, providers
+
+from lit_l2softmax.ops import linear_l2_softmax_cross_entropy
+
+EAGER = "eager PyTorch"
+# N, D, C and whether the class weights are normalised.
+SHAPES = [
+    (20, 1024, 10, False),
+    (128, 1024, 10, False),
+    (256, 64, 100_000, True),
+    (512, 128, 200_000, True),
+    pytest.param(256, 64, 100_000, False, marks=pytest.mark.long),
+    pytest.param(512, 128, 200_000, False, marks=pytest.mark.long),
+    pytest.param(1024, 128, 1000, True, marks=pytest.mark.long),
+]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(("n", "d", "c", "normalize"), SHAPES)
+def test_linear(measure, direction, n, d, c, normalize):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, d, generator=generator).to(DEVICE).requires_grad_()
+    w = torch.randn(c, d, generator=generator).div(d**0.5).to(DEVICE).requires_grad_()
+    target = torch.randint(c, (n,), generator=generator).to(DEVICE)
+
+    def classes(w):
+        return F.normalize(w) if normalize else w
+
+    losses = {
+        EAGER: lambda x, w: F.cross_entropy(F.linear(16 * F.normalize(x), classes(w)), target),
+        "lit_l2softmax": lambda x, w: linear_l2_softmax_cross_entropy(
+            x, w, target, alpha=16.0, normalize_weight=normalize
+        ),
+    }
+    if hasattr(F, "linear_cross_entropy") and c >= 1000:
+        options = torch.nn.LinearCrossEntropyOptions()
+        losses["torch's chunked loss"] = lambda x, w: F.linear_cross_entropy(
+            16 * F.normalize(x), classes(w), target, options=options
+        )
+    check(losses, [x, w], terms=c)
+    timed, calls = providers(losses, [x, w], direction)
+    measure(
+        f"linear L2 softmax cross-entropy, {direction}",
+        f"N={n}, D={d}, C={c:,}{', normalised weights' if normalize else ''}, float32",
+        timed,
+        baseline=EAGER,
+        once=calls,
+        work=n,
+        rate_unit="rows/s",
+    )
