@@ -17,11 +17,14 @@ def draw(rows: Iterable[records.Row]) -> list[Path]:
 
 def _draw_benchmark(name: str, rows: Sequence[records.Row]) -> Path:
     cases = [(case, sorted(group, key=lambda row: row.speedup)) for case, group in _by_case(rows)]
-    figure = Figure(figsize=(9, 1.6 + 0.34 * (len(rows) + len(cases))), layout="constrained")
+    figure = Figure(figsize=(9, 1.6 + 0.34 * (len(rows) + 1.7 * len(cases))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     height, heights, labels = 0.0, [], []
     for case, group in cases:
+        # A line of its own above the case's providers: it may be long.
+        axes.annotate(case, (0, height), xycoords=("axes fraction", "data"), va="center", fontsize=9, fontweight="bold")
+        height -= 1
         for row in group:
             is_baseline = row.provider == row.baseline
             colour = "0.45" if is_baseline else "tab:blue"
@@ -29,12 +32,12 @@ def _draw_benchmark(name: str, rows: Sequence[records.Row]) -> Path:
             axes.errorbar(row.speedup, height, xerr=spread, fmt="o", color=colour, capsize=3)
             axes.annotate(_figures(row), (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=9)
             heights.append(height)
-            labels.append(f"{case} · {row.provider}")
+            labels.append(row.provider)
             height -= 1
         height -= 0.7
     axes.axvline(1, color="0.45", linewidth=1)
     axes.set_yticks(heights, labels)
-    axes.set_ylim(height + 1, 0.7)
+    axes.set_ylim(height + 1.2, 0.7)
     axes.set_xscale("log")
     _label_speedups(axes.xaxis, rows)
     axes.grid(axis="x", color="0.9")
@@ -58,9 +61,12 @@ def _by_case(rows: Sequence[records.Row]) -> Iterable[tuple[str, Iterable[record
 
 def _figures(row: records.Row) -> str:
     rate = "" if row.rate is None else f"   {row.rate:,.0f} {row.rate_unit}"
-    time_ms = f"{row.time_ms:.3g}" if row.time_ms < 1000 else f"{row.time_ms:,.0f}"
-    peak = "" if row.peak_extra_mib is None else f"   {row.peak_extra_mib:,.0f} MiB"
-    return f"{row.speedup:.3g} x   {time_ms} ms{rate}{peak}"
+    peak = "" if row.peak_extra_mib is None else f"   {_three_digits(row.peak_extra_mib)} MiB"
+    return f"{row.speedup:.3g} x   {_three_digits(row.time_ms)} ms{rate}{peak}"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.3g}" if number < 1000 else f"{number:,.0f}"
 
 
 def _label_speedups(axis, rows: Sequence[records.Row]) -> None:

@@ -1,16 +1,14 @@
 """Which path a problem takes, and in tiles of which size: the one rule, with the measurements behind it.
 
-PyTorch's schedule, on 2 cores of an AMD EPYC with torch 2.13, time over that of eager PyTorch, both directions,
-normalised weights (`make bench` repeats the first and the last three):
+PyTorch's schedule, time over that of eager PyTorch, both directions, 2 threads on an AMD EPYC, torch 2.13
+(`make bench` repeats some of these; its rows are in bench/results):
 
-    N, D, C                 small    tiled
-    128, 1024, 10            0.85     2.1       what touches N x D decides, and the number of calls
-    4096, 128, 100           1.0      1.6
-    128, 512, 1000           0.75     0.8
+    N, D, C                  small    tiled
+    128, 1024, 10            0.88    2.1    calls decide, and what touches N x D
     1024, 128, 1000          1.9      1.3       the small path's passes over N x C leave the cache
     256, 128, 10 000         1.4      1.1
-    256, 64, 100 000                  0.34      tiles of 2**19 to 2**21 numbers are alike: 0.36, 0.34, 0.34
-    512, 128, 200 000                 0.24      0.25, 0.24, 0.25
+    256, 64, 100 000                  0.33      a tile of 2**20 numbers; 0.41, 0.35 and 0.33 with 2**18, 2**19 and 2**21
+    512, 128, 200 000                 0.29      0.29, 0.30 and 0.28
 
 The kernels' numbers are derived, and not measured yet: the small path holds a block of rows times all classes in
 registers; a tile stays in a 50 MB second-level cache, and all scratch memory of a class range under 64 MiB.
