@@ -73,6 +73,6 @@ def _label_speedups(axis, rows: Sequence[records.Row]) -> None:
     """Ticks at powers of ten; within one decade, which may hold none, at round numbers."""
     speedups = [row.speedup for row in rows]
     within_a_decade = max(speedups) < 10 * min(speedups)
-    axis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10)) if within_a_decade else LogLocator())
+    axis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10)) if within_a_decade else LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())

@@ -207,8 +207,8 @@ def l2_softmax_cross_entropy(
     Args:
         input: logits, ``(N, C)``, float16 | bfloat16 | float32 | float64, any strides.
         target: class indices in ``[0, C)`` or ``ignore_index``, ``(N,)``, int64.
-        alpha: length of a row after normalisation, > 0; a 0-d tensor may ask for a gradient.
-        weight: class weights, ``(C,)``.
+        alpha: length of a row after normalisation, > 0; a 0-d tensor, on ``input``'s device, may ask for a gradient.
+        weight: class weights, ``(C,)``, without a gradient.
         ignore_index: rows with this target have neither loss nor gradient.
         reduction: ``"mean"`` (over rows that count, weighted) | ``"sum"`` | ``"none"``.
         label_smoothing: share of the target taken from its class and spread over all, in ``[0, 1]``.

@@ -269,19 +269,21 @@ def linear_l2_softmax_cross_entropy(
     """The L2-constrained softmax loss: cross-entropy of a classifier of features on a sphere of radius ``alpha``.
 
     With ``normalize_weight`` it is NormFace, with a cosine margin CosFace, with an angular margin ArcFace. The
-    classifier is part of the operator: pass features, not logits.
+    classifier is part of the operator: pass features, not logits. Second derivatives are right, at the reference's cost
+    in memory; ``torch.vmap`` and forward-mode derivatives are not supported.
 
     Args:
         input: features, ``(N, D)``, float16 | bfloat16 | float32 | float64, any strides.
         linear_weight: class weights' rows, ``(C, D)``, a float dtype, not necessarily that of ``input``.
         target: class indices in ``[0, C)`` or ``ignore_index``, ``(N,)``, int64.
         linear_bias: ``(C,)``; refused with ``normalize_weight``, where a class's logit is a cosine.
-        alpha: radius of the sphere (``s`` in NormFace, CosFace and ArcFace), > 0; a 0-d tensor may ask for a gradient.
+        alpha: radius of the sphere (``s`` in NormFace, CosFace and ArcFace), > 0; a 0-d tensor, on ``input``'s device,
+            may ask for a gradient.
         normalize_weight: whether the rows of ``linear_weight`` are normalised too.
         angular_margin: radians in ``[0, pi)`` added to the angle between a row and its class; needs
             ``normalize_weight``.
         cosine_margin: subtracted from that angle's cosine, after the angular margin; needs ``normalize_weight``.
-        weight: class weights of the loss, ``(C,)``.
+        weight: class weights of the loss, ``(C,)``, without a gradient.
         ignore_index: rows with this target have neither loss nor gradient.
         reduction: ``"mean"`` (over rows that count, weighted) | ``"sum"`` | ``"none"``.
         label_smoothing: share of the target taken from its class and spread over all, in ``[0, 1]``.
