@@ -368,7 +368,7 @@ class Forward:
                 self.N, tiles.C, tiles.K, rows.start, tiles.classes.start, tiles.alpha, *tiles.margins,
                 tiles.options.ignore_index, tiles.options.eps,
                 NORMALIZE=problem.normalize_weight, MARGIN=problem.has_margin,
-                BLOCK_K=min(triton.next_power_of_2(tiles.K), 4096),
+                BLOCK_K=min(triton.next_power_of_2(tiles.K), 1024),
             )  # fmt: skip
 
     def finish(self) -> tuple[Tensor, Kept]:
