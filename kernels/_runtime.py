@@ -71,13 +71,10 @@ def import_triton(operator: str, module: str) -> ModuleType:
 
 
 def no_autocast(input: Tensor) -> AbstractContextManager[Any]:
-    """A context in which autocast, which would run a product in half precision, is off on ``input``'s device."""
-    # Tensors without storage have no autocast to switch off. Asking torch whether there is one breaks the graph of
-    # torch.compile in 2.11.
-    return nullcontext() if input.is_meta else torch.autocast(input.device.type, enabled=False)
+    """A context in which autocast, which would run a product in half precision, is off on ``input``'s device.
 
-
-def runs_as_written(input: Tensor) -> AbstractContextManager[Any]:
-    """``no_autocast``, as cheap as can be where autocast is off."""
+    Nothing where it is off already: torch's own context costs as much as a call.
+    """
+    # Tensors without storage have no autocast to ask about.
     on = not input.is_meta and torch.is_autocast_enabled(input.device.type)
-    return no_autocast(input) if on else nullcontext()
+    return torch.autocast(input.device.type, enabled=False) if on else nullcontext()

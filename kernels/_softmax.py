@@ -269,21 +269,6 @@ class Targets:
         return self._smoothing * slope - self._scale[rows] * probability_of_others
 
 
-def exclude(logits: Tensor, classes: Tensor) -> Tensor:
-    """Takes each row's own class out of ``logits`` ``(N, C)``, in place; returns what stood there, ``(N,)``."""
-    column = classes[:, None]
-    own = logits.gather(1, column)[:, 0]
-    logits.scatter_(1, column, -math.inf)
-    return own
-
-
-def log_sum_exp_(logits: Tensor) -> Tensor:
-    """Log-sum-exp of each row ``(N,)``, overwriting ``logits``; -inf for a row of nothing else."""
-    largest = logits.amax(1, keepdim=True)
-    largest = torch.where(largest == -math.inf, 0.0, largest)
-    return logits.sub_(largest).exp_().sum(1).log_().add_(largest[:, 0])
-
-
 def loss_shape(target: Tensor, reduction: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of the loss and of what a mean was divided by, as :meth:`Targets.reduced` returns them."""
     return (target.shape if reduction == "none" else ()), (() if reduction == "mean" else (0,))

@@ -82,6 +82,7 @@ def local_response_norm(
     if window not in ("torch", "onnx"):
         raise ValueError(f"window must be 'torch' or 'onnx', got {window!r}")
     check_impl(impl, input, operator="local_response_norm")
+    # This operator has its reference alone so far, and an explicit request never falls back.
     if impl in ("triton", "torch"):
         raise NotImplementedError(f"local_response_norm: impl={impl!r} does not exist yet; use 'auto' or 'reference'")
     return local_response_norm_reference(input, size, alpha, beta, k, window=window)

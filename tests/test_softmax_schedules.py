@@ -66,8 +66,7 @@ def test_half_rows_err_no_more_than_float32_does(impl, dtype):
 EVERY = [("linear", schedule) for schedule in SCHEDULES] + [("rows", schedule) for schedule in ROW_SCHEDULES]
 
 
-@pytest.fixture(params=EVERY, ids=", ".join)
-def solver(request, monkeypatch):
+def solver_of(request, monkeypatch):
     """An operator under one schedule: makes a case of it, and the ``impl`` to ask for."""
     operator, schedule = request.param
     impl = (force if operator == "linear" else force_rows)(monkeypatch, schedule)
@@ -78,6 +77,17 @@ def solver(request, monkeypatch):
         return Case(n, 9 if operator == "linear" else None, c, **options)
 
     return case, impl
+
+
+def solvers(which):
+    return pytest.fixture(params=which, ids=", ".join)(solver_of)
+
+
+solver = solvers(EVERY)
+linear_solver = solvers([one for one in EVERY if one[0] == "linear"])
+kernel_solver = solvers([one for one in EVERY if "kernels" in one[1]])
+# One of them is made of PyTorch's own softmax, which has not these digits.
+exact_solver = solvers([one for one in EVERY if one != ("linear", "torch, whole")])
 
 
 def solve(case, impl, tensors=None, upstream=None):
@@ -206,12 +216,10 @@ def test_rows_exactly_as_long_as_eps_have_a_gradient_and_shorter_ones_have_none(
 
 
 @pytest.mark.parametrize("dtype", [SINGLE, HALF])
-def test_short_class_weights_have_no_gradient_where_they_are_normalised(solver, dtype):
-    case, impl = solver
+def test_short_class_weights_have_no_gradient_where_they_are_normalised(linear_solver, dtype):
+    case, impl = linear_solver
     one = case(normalize=True, n=5, c=9, x_dtype=dtype, w_dtype=dtype)
     inputs, target, weight = one.tensors()
-    if "linear_weight" not in inputs:
-        pytest.skip("the row operator has no class weights")
     inputs["linear_weight"][[0, 8]] = 0
     check(one, impl, (inputs, target, weight))
     result = solve(one, impl, (inputs, target, weight))
@@ -254,11 +262,10 @@ def test_a_target_out_of_range_is_named(solver, value):
 
 
 @pytest.mark.parametrize("value", [-1, 13, 2**40, -(2**40)])
-def test_a_target_out_of_range_is_never_an_address(solver, value, monkeypatch):
+@pytest.mark.skipif(DEVICE != "cpu", reason="only the interpreter sees addresses")
+def test_a_target_out_of_range_is_never_an_address(kernel_solver, value, monkeypatch):
     """On a card the check comes after the kernel; here the interpreter looks at every address."""
-    case, impl = solver
-    if impl != "triton" or DEVICE != "cpu":
-        pytest.skip("only the interpreter sees addresses")
+    case, impl = kernel_solver
     asserted = []
     monkeypatch.setattr(_softmax_kernels, "names_bad_targets", lambda target: False)
     monkeypatch.setattr(_softmax_kernels, "assert_targets", lambda good, *_: asserted.append(good.tolist()))
@@ -303,11 +310,9 @@ def test_the_features_gradient_has_no_radial_part(solver):
     assert (radial <= 1e-5 * gradient.norm(dim=1) * inputs["input"].norm(dim=1)).all()
 
 
-def test_a_fitted_row_keeps_the_digits_of_its_loss(solver, request):
+def test_a_fitted_row_keeps_the_digits_of_its_loss(exact_solver):
     """log(1 + e^-38), which a difference of two logarithms of sums would round to zero."""
-    if "linear, torch, whole" in request.node.name:
-        pytest.skip("it is made of PyTorch's own softmax")
-    case, impl = solver
+    case, impl = exact_solver
     one = case(n=1, c=2, alpha=19.0, ignored=())
     inputs, target, weight = one.tensors()
     target[:] = 0
@@ -324,12 +329,10 @@ def test_a_fitted_row_keeps_the_digits_of_its_loss(solver, request):
     torch.testing.assert_close(result["loss"].cpu(), expected, rtol=1e-5, atol=0)
 
 
-def test_a_float64_bias_does_not_change_the_type_of_the_loss(solver):
-    case, impl = solver
+def test_a_float64_bias_does_not_change_the_type_of_the_loss(linear_solver):
+    case, impl = linear_solver
     one = case(bias=True, weight=True)
     inputs, target, weight = one.tensors()
-    if "linear_bias" not in inputs:
-        pytest.skip("the row operator has no bias")
     expected = solve(one, impl, (inputs, target, weight))
     result = solve(one, impl, (inputs | {"linear_bias": inputs["linear_bias"].double()}, target, weight))
     assert result["loss"].dtype == torch.float32

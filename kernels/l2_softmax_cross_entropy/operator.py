@@ -16,7 +16,7 @@ from .._runtime import (
     check_impl,
     fastest_impl,
     import_triton,
-    runs_as_written,
+    no_autocast,
 )
 from .._softmax import LIBRARY, OPTIONS_SCHEMA, CrossEntropyOptions, check_common, loss_shape
 from . import torch_schedule
@@ -53,7 +53,7 @@ def _forward(
     impl: Impl,
     *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    with runs_as_written(input):
+    with no_autocast(input):
         result: tuple[Tensor, Tensor, Tensor] = _schedule(impl).forward(
             input, target, weight, alpha if alpha_tensor is None else alpha_tensor, CrossEntropyOptions(*options)
         )
@@ -73,7 +73,7 @@ def _backward(
     impl: Impl,
     *options: Any,
 ) -> tuple[Tensor, Tensor]:
-    with runs_as_written(input):
+    with no_autocast(input):
         dinput, dalpha = _schedule(impl).backward(
             grad,
             input,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._runtime import accumulate_dtype
-from .._softmax import CrossEntropyOptions, Targets, exclude, log_sum_exp_
+from .._softmax import CrossEntropyOptions, Targets
 
 TILE = 2**17  # logits in flight; the measurements are in bench/results
 
@@ -32,6 +32,21 @@ class _Tiles:
             yield rows, x, torch.mul(x, self.scale[rows], out=self._memory[: x.numel()].view(x.shape))
 
 
+def _exclude(logits: Tensor, classes: Tensor) -> Tensor:
+    """Takes each row's own class out of ``logits`` ``(N, C)``, in place; returns what stood there, ``(N,)``."""
+    column = classes[:, None]
+    own = logits.gather(1, column)[:, 0]
+    logits.scatter_(1, column, -torch.inf)
+    return own
+
+
+def _log_sum_exp_(logits: Tensor) -> Tensor:
+    """Log-sum-exp of each row ``(N,)``, overwriting ``logits``; -inf for a row of nothing else."""
+    largest = logits.amax(1, keepdim=True)
+    largest = torch.where(largest == -torch.inf, 0.0, largest)
+    return logits.sub_(largest).exp_().sum(1).log_().add_(largest[:, 0])
+
+
 def forward(
     input: Tensor, target: Tensor, weight: Tensor | None, alpha: float | Tensor, options: CrossEntropyOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,8 +62,8 @@ def forward(
     for rows, _, logits in _Tiles(input, alpha, norm, options.eps):
         if weighted_sum is not None:
             weighted_sum[rows] = logits.sum(1) if targets.weight is None else logits.mv(targets.weight)
-        target_logit[rows] = exclude(logits, targets.classes[rows])
-        rest[rows] = log_sum_exp_(logits)
+        target_logit[rows] = _exclude(logits, targets.classes[rows])
+        rest[rows] = _log_sum_exp_(logits)
     loss, total = targets.reduced(targets.losses(rest - target_logit, target_logit, weighted_sum))
     return loss, total, kept
 
@@ -73,7 +88,7 @@ def backward(
     dx = input.new_empty(input.shape if wants_input else 0)
     radial = torch.empty_like(norm)  # u . G
     for rows, x, tile in tiles:
-        target_logit = exclude(tile, targets.classes[rows])
+        target_logit = _exclude(tile, targets.classes[rows])
         log_odds = rest[rows] - target_logit
         log_sum = target_logit - F.logsigmoid(-log_odds)
         slopes = tile.sub_(log_sum[:, None]).exp_().mul_(scaled[rows])

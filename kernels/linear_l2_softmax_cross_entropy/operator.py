@@ -17,7 +17,7 @@ from .._runtime import (
     check_impl,
     fastest_impl,
     import_triton,
-    runs_as_written,
+    no_autocast,
 )
 from .._softmax import LIBRARY, OPTIONS_SCHEMA, CrossEntropyOptions, check_common, loss_shape
 from . import small_torch, torch_schedule
@@ -77,7 +77,7 @@ def _problem(
 
 def _forward(input: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     problem, schedule = _problem(input, *arguments)
-    with runs_as_written(input):
+    with no_autocast(input):
         loss, kept = schedule.forward(problem)
     return loss, kept.total, kept.rows, kept.class_norms
 
@@ -101,7 +101,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     problem, schedule = _problem(input, linear_weight, target, linear_bias, weight, alpha_tensor, *arguments)
     wanted = Wanted(wants_input, wants_weight, wants_bias, wants_alpha)
-    with runs_as_written(input):
+    with no_autocast(input):
         gradients: Gradients = schedule.backward(grad, problem, Kept(total, rows, class_norms), wanted)
     return (
         gradients.input.to(input.dtype),
@@ -128,7 +128,7 @@ def _forward_fake(
     loss, total = loss_shape(target, CrossEntropyOptions(*options).reduction)
     new = partial(input.new_empty, dtype=accumulate_dtype(input, linear_weight))
     class_norms = linear_weight.shape[0] if normalize_weight else 0
-    return new(loss), new(total), new((3, input.shape[0], 1)), new(class_norms)
+    return new(loss), new(total), new((3, input.shape[0])), new(class_norms)
 
 
 def _backward_fake(

@@ -46,7 +46,7 @@ class Kept:
 
     Attributes:
         total: what a mean was divided by, 0-d; ``(0,)`` where nothing was.
-        rows: ``(3, N, 1)``: each row's norm, the log-sum-exp of all its logits but the target's, the target's cosine
+        rows: ``(3, N)``: each row's norm, the log-sum-exp of all its logits but the target's, the target's cosine
             before any margin.
         class_norms: ``(C,)`` with normalised weights, else ``(0,)``.
     """

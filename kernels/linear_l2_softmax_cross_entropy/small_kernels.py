@@ -264,7 +264,7 @@ def forward(problem: Problem) -> tuple[Tensor, Kept]:
     N, D, C = problem.sizes
     options, alpha = problem.options, problem.alpha
     x, w = unit_stride(problem.input), unit_stride(problem.linear_weight)
-    rows = x.new_empty(3, N, 1, dtype=torch.float32)
+    rows = x.new_empty(3, N, dtype=torch.float32)
     class_norms = rows.new_empty(C if problem.normalize_weight else 0)
     losses = Losses(problem.target, C, options.ignore_index, rows)
     blocks = _row_blocks(N, D, C)

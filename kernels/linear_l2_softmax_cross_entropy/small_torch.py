@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._runtime import accumulate_dtype, runs_as_written
+from .._runtime import accumulate_dtype, no_autocast
 from .._softmax import CrossEntropyOptions, check_targets, checked_target, unit_rows
 from .margin import with_margin
 
@@ -41,7 +41,7 @@ class _Scores(torch.autograd.Function):
         scale = norm.clamp_min(ctx.eps).reciprocal() * alpha
         along = (grad * scores).sum(1, keepdim=True)  # alpha u . h
         dx = dclasses = dalpha = None
-        with runs_as_written(x):
+        with no_autocast(x):
             if wants_x:
                 short = norm < ctx.eps
                 radial = torch.where(short, 0.0, along / norm / norm)
@@ -78,7 +78,7 @@ def loss(
         target = checked_target(target, C, options.ignore_index)
     elif angular_margin or cosine_margin:
         check_targets(target, C, options.ignore_index)
-    with runs_as_written(input):
+    with no_autocast(input):
         classes = linear_weight.to(dtype)
         if normalize_weight:
             classes = unit_rows(classes, options.eps)

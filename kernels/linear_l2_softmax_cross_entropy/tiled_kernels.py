@@ -340,7 +340,7 @@ class Forward:
         N, D, C = problem.sizes
         self.N = N
         self.tiles = tiles = _Tiles(problem, tile)
-        self.rows = problem.input.new_empty(3, N, 1, dtype=torch.float32)
+        self.rows = problem.input.new_empty(3, N, dtype=torch.float32)
         self.losses = Losses(problem.target, C, problem.options.ignore_index, self.rows)
         self.class_norms = self.rows.new_empty(C if problem.normalize_weight else 0)
         self.largest, self.total = self.rows.new_full((N,), -torch.inf), self.rows.new_zeros(N)
@@ -392,13 +392,13 @@ class Backward:
         N, D, C = problem.sizes
         self.N, self.kept, self.wanted = N, kept, wanted
         self.tiles = tiles = _Tiles(problem, tile)
-        self.prepared = kept.rows.new_empty(5, N)
-        self.upstream, self.log_sum, self.scale, self.own, self.bent = self.prepared.unbind()
+        prepared = kept.rows.new_empty(5, N).unbind()
+        self.upstream, self.log_sum, self.scale, self.own, self.bent = prepared
         with torch.cuda.device_of(problem.input):
             _prepare_kernel[(triton.cdiv(N, BLOCK_ROWS),)](
                 grad, kept.total if tiles.options.reduction == "mean" else None, kept.rows, tiles.target,
                 problem.linear_bias, problem.weight, tiles.mean_weight, tiles.alpha_tensor,
-                *self.prepared.unbind(),
+                *prepared,
                 N, C, grad.stride(0) if grad.ndim else 0, tiles.alpha, *tiles.margins,
                 tiles.options.label_smoothing, tiles.options.ignore_index,
                 MARGIN=problem.has_margin, BLOCK=BLOCK_ROWS,
@@ -445,8 +445,10 @@ class Backward:
                 self.dv += _product(slopes.T, self.operand[rows])
 
     def finish_class_range(self) -> None:
-        if self.dv is not None:
-            norms = self.kept.class_norms if self.tiles.problem.normalize_weight else None
+        if self.dv is None:
+            return
+        norms = self.kept.class_norms if self.tiles.problem.normalize_weight else None
+        if norms is not None or self.in_place is None:  # else the product is the gradient, and where it should be
             self._finish(self.dv, norms, self.tiles.weight, self.tiles.classes.start, self.dweight, None)
 
     def finish(self) -> Gradients:

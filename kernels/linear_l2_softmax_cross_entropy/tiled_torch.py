@@ -106,8 +106,8 @@ class Forward:
         N, D, C = problem.sizes
         dtype = problem.dtype
         new = problem.input.new_empty
-        self.rows = new(3, N, 1, dtype=dtype)
-        self.norm, self.rest, self.cosine = self.rows[..., 0].unbind()
+        self.rows = new(3, N, dtype=dtype)
+        self.norm, self.rest, self.cosine = self.rows.unbind()
         torch.linalg.vector_norm(problem.input, dim=1, dtype=dtype, out=self.norm)
         class_norms = new(C if problem.normalize_weight else 0, dtype=dtype)
         self.tiles = _Tiles(problem, tile, self.norm, class_norms)
@@ -126,7 +126,7 @@ class Forward:
             torch.linalg.vector_norm(weight, dim=1, dtype=tiles.dtype, out=norms)
         tiles.class_range(classes)
         if self.smoothed is not None:
-            add_weighted_classes(self.smoothed, tiles)
+            _add_weighted_classes(self.smoothed, tiles)
 
     def fold(self, rows: slice) -> None:
         if self.bounded:
@@ -160,7 +160,7 @@ class Forward:
         return loss, Kept(total, self.rows, tiles.class_norms)
 
 
-def add_weighted_classes(total: Tensor, tiles: _Tiles) -> None:
+def _add_weighted_classes(total: Tensor, tiles: _Tiles) -> None:
     """Adds ``sum_j w_j v_j`` of the current classes to ``total`` ``(D,)``."""
     weight = tiles.targets.weight
     if weight is None:
@@ -183,7 +183,7 @@ class Backward:
     def __init__(self, grad: Tensor, problem: Problem, kept: Kept, wanted: Wanted, tile: Tile) -> None:
         N, D, C = problem.sizes
         dtype, smoothing = problem.dtype, problem.options.label_smoothing
-        self.norm, rest, cosine = kept.rows[..., 0].unbind()
+        self.norm, rest, cosine = kept.rows.unbind()
         self.wanted = wanted
         self.tiles = tiles = _Tiles(problem, tile, self.norm, kept.class_norms)
         targets = tiles.targets
@@ -221,7 +221,7 @@ class Backward:
         tiles = self.tiles
         tiles.class_range(classes)
         if self.smoothed is not None:
-            add_weighted_classes(self.smoothed, tiles)
+            _add_weighted_classes(self.smoothed, tiles)
         if self.wanted.linear_weight:
             self.dv = self.dweight[classes] if self.in_place else self.memory[: len(tiles.v)]
 
@@ -266,7 +266,7 @@ class Backward:
                 h.addr_(
                     self.upstream,
                     self.smoothed,
-                    alpha=-problem.options.label_smoothing / len(self.tiles.problem.linear_weight),
+                    alpha=-problem.options.label_smoothing / len(problem.linear_weight),
                 )
             along = torch.linalg.vecdot(tiles.features, h) / problem.alpha  # u . h
             if self.wanted.alpha:
