@@ -197,6 +197,7 @@ def test_short_and_long_rows_have_the_loss_of_their_direction_and_a_finite_gradi
         if length < 1e-12 or dtype == BRAIN:
             assert not result["input"][1].any()
         assert result["input"][0].any()
+        assert all(value.isfinite().all() for name, value in result.items() if name != "input")
 
 
 def test_rows_exactly_as_long_as_eps_have_a_gradient_and_shorter_ones_have_none(solver):
@@ -254,11 +255,12 @@ def test_an_ignored_row_of_nan_reaches_no_loss(solver, smoothing, weight):
 @pytest.mark.parametrize("value", [-1, 13, 2**40, -(2**40), -101])
 def test_a_target_out_of_range_is_named(solver, value):
     case, impl = solver
-    one = case(ignored=())
-    inputs, target, weight = one.tensors()
-    target[4] = value
-    with pytest.raises(IndexError, match=rf"target\[4\] is {value}: neither a class in \[0, 13\) nor ignore_index"):
-        one.loss(inputs, target, weight, impl)
+    for options in ({}, {"normalize": True, "angular": 0.5}):
+        one = case(ignored=(), **options)
+        inputs, target, weight = one.tensors()
+        target[4] = value
+        with pytest.raises(IndexError, match=rf"target\[4\] is {value}: neither a class in \[0, 13\) nor ignore_index"):
+            one.loss(inputs, target, weight, impl)
 
 
 @pytest.mark.parametrize("value", [-1, 13, 2**40, -(2**40)])

@@ -49,7 +49,7 @@ class _Scores(torch.autograd.Function):
             if wants_classes:
                 dclasses = (grad * scale).T @ x
         if wants_alpha:
-            dalpha = (along.sum() / alpha).to(alpha.dtype)
+            dalpha = along.sum() / alpha
         return dx, dclasses, dalpha, None
 
 
