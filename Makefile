@@ -40,8 +40,8 @@ bench: $(VENV)/.installed-test
 
 # Such a machine has its own build of torch, and perhaps no network: nothing is installed there.
 gpu:
-	"$(PYTHON)" -m pytest -p no:cacheprovider $(wildcard tests/test_softmax_*.py)
-	"$(PYTHON)" -m pytest -p no:cacheprovider --benchmark --benchmark-long $(wildcard bench/bench_*softmax*.py)
+	"$(PYTHON)" -m pytest -p no:cacheprovider $(wildcard tests/test_softmax_*.py tests/test_local_response_norm*.py)
+	"$(PYTHON)" -m pytest -p no:cacheprovider --benchmark --benchmark-long $(wildcard bench/bench_*softmax*.py bench/bench_local_response_norm.py)
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

@@ -26,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._library import LIBRARY
 from ._runtime import check_floating
 
-LIBRARY = torch.library.Library("lit_l2softmax", "FRAGMENT")
 LIBRARY.define("check_target(Tensor target, SymInt num_classes, int ignore_index) -> Tensor")
 
 

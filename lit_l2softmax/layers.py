@@ -1,4 +1,4 @@
-"""The ``nn.Module`` shells of the operators: heads that turn features into a loss and into logits.
+"""The ``nn.Module`` shells of the operators: a normalisation, and heads that turn features into a loss and into logits.
 
 A head is called as ``head(features, target)`` for the mean loss; ``constrain(features)`` gives the features its
 classifier sees, ``logits(features)`` the scores. ``LitClassification`` asks for nothing else.
@@ -14,12 +14,63 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .alpha import alpha_lower_bound
-from .ops import linear_l2_softmax_cross_entropy
+from .ops import Window, linear_l2_softmax_cross_entropy, local_response_norm
 
 
 def _accumulated(x: Tensor) -> Tensor:
     """``x`` in float32, or float64 where it is that already: what a norm or a softmax is computed in."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class LocalResponseNorm(nn.Module):
+    """Divides each activation by a power of the energy of its neighbours in channel order.
+
+    Takes the arguments of ``torch.nn.LocalResponseNorm`` and gives its results. TensorFlow's numbers mean something
+    else: :meth:`tensorflow` takes them as they are.
+
+    Args:
+        size: channels in a window.
+        alpha: weight of the window's mean square.
+        beta: exponent.
+        k: added to the weighted mean square.
+        window: where an even window lies, as torch has it or as ONNX and cuDNN do.
+
+    Raises:
+        ValueError: when it is called, on an input or a number that ``local_response_norm`` refuses.
+
+    Source: Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks", section 3.3.
+    """
+
+    def __init__(
+        self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, *, window: Window = "torch"
+    ) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        self.window: Window = window
+
+    @classmethod
+    def tensorflow(
+        cls, depth_radius: int = 5, bias: float = 1.0, alpha: float = 1.0, beta: float = 0.5
+    ) -> "LocalResponseNorm":
+        """The layer that ``tf.nn.local_response_normalization`` is with these arguments and defaults.
+
+        Args:
+            depth_radius: channels on either side of a window's own.
+            bias: k.
+            alpha: weight of the window's sum of squares, not of their mean.
+            beta: exponent.
+        """
+        size = 2 * depth_radius + 1
+        return cls(size, alpha * size, beta, bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``input`` ``(N, C, *)`` normalised, in its shape, dtype and memory format."""
+        return local_response_norm(input, self.size, self.alpha, self.beta, self.k, window=self.window)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows between the parentheses."""
+        window = "" if self.window == "torch" else f", window={self.window!r}"
+        return f"{self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}{window}"
 
 
 class L2SoftmaxLoss(nn.Module):

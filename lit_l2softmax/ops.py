@@ -2,6 +2,6 @@
 
 from .kernels.l2_softmax_cross_entropy import l2_softmax_cross_entropy
 from .kernels.linear_l2_softmax_cross_entropy import linear_l2_softmax_cross_entropy
-from .kernels.local_response_norm import local_response_norm
+from .kernels.local_response_norm import Window, local_response_norm
 
-__all__ = ["l2_softmax_cross_entropy", "linear_l2_softmax_cross_entropy", "local_response_norm"]
+__all__ = ["Window", "l2_softmax_cross_entropy", "linear_l2_softmax_cross_entropy", "local_response_norm"]

@@ -74,7 +74,7 @@ def record_instead_of_launching():
             print(
                 json.dumps(
                     {
-                        "kernel": f"{self.fn.__module__.rpartition('.')[2]}.{self.fn.__name__}",
+                        "kernel": f"{'.'.join(self.fn.__module__.split('.')[-2:])}.{self.fn.__name__}",
                         "case": CASE,
                         "shared_bytes": compiled.metadata.shared,
                         "carried": carried,
@@ -134,6 +134,18 @@ def rows(dtype, shape, *, weight=False, smoothing=0.0, learn=False):
     kernels.backward(torch.ones_like(loss), x, target, class_weight, alpha, total, kept, True, options)
 
 
+def normalise(dtype, shape, size, beta=0.75, memory_format=torch.contiguous_format, window="torch"):
+    """Both directions of local response normalisation."""
+    from lit_l2softmax.kernels.local_response_norm import kernels
+    from lit_l2softmax.kernels.local_response_norm.problem import Problem
+
+    global CASE
+    CASE = f"{shape} {dtype} {size=} {beta=} {memory_format} {window}"
+    x = torch.zeros(shape, dtype=dtype).to(memory_format=memory_format)
+    problem = Problem.of(x, size, 1e-3, beta, 1.0, window)
+    kernels.backward(kernels.forward(x, problem), x, problem)
+
+
 def covering_set():
     """Every configuration the launch code picks, and every flag on and off; not their product."""
     half, brain, single = torch.float16, torch.bfloat16, torch.float32
@@ -146,6 +158,15 @@ def covering_set():
         linear(brain, brain, (40, 512, C), normalize=True, angular=0.5, learn=True)
         linear(half, half, (40, 500, C), normalize=True, weight=True, smoothing=0.1)
         linear(brain, single, (2000, 64, C), bias=True, weight=True, smoothing=0.1, learn=True)
+    for dtype in (single, brain, half):
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            normalise(dtype, (2, 64, 12, 12), 9, memory_format=memory_format)  # System 2's
+        for C in (40, 20, 34, 65):  # one load may take eight neighbours, four, two, one
+            normalise(dtype, (2, C, 3, 5), 5, memory_format=torch.channels_last)
+    for beta, size in ((0.5, 1), (1.0, 4), (0.3, 5), (0.75, 17), (0.75, 18)):
+        normalise(single, (2, 65, 3, 5), size, beta, window="onnx")
+    for size in (9, 17):  # the most registers
+        normalise(single, (2, 65, 3, 5), size, memory_format=torch.channels_last)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ The plain interpreter runs kernels on the CPU, but forgives what a card does not
 * refuses integer arithmetic that overflows 32 bits;
 * rounds to bfloat16 as a card does, to nearest even, and refuses arithmetic on bfloat16, which it would get wrong;
 * lets ``tl.maximum`` and ``tl.minimum`` drop a NaN, as the instruction does;
-* runs the programs of a grid in the order that ``order`` names.
+* runs the programs of a grid in the order that ``order`` names, and of a large one only those that ``ends`` asks for.
 
 Works on triton 3.6 and 3.7.
 """
@@ -22,6 +22,7 @@ import triton.runtime.interpreter as plain
 
 _Builder, _Handle = type(plain.interpreter_builder), plain.TensorHandle
 _order = "forward"
+_ends = None  # programs to run at either end of a grid's first axis, all where None
 _allowed = np.empty((0, 2), np.uint64)  # first and one-past-last byte of each stretch of memory a kernel may touch
 
 
@@ -34,6 +35,17 @@ def order(name):
         yield
     finally:
         _order = before
+
+
+@contextlib.contextmanager
+def ends(count):
+    """Runs only the first ``count`` programs of a grid's first axis and the last ones inside the block."""
+    global _ends
+    before, _ends = _ends, count
+    try:
+        yield
+    finally:
+        _ends = before
 
 
 def _check(pointers, mask, what):
@@ -117,10 +129,14 @@ def _set_grid(self, *grid):
 
 def _set_index(self, *index):
     place = self.permutation[int(np.ravel_multi_index(index, self.grid_dim))]
-    _plain_index(self, *(int(i) for i in np.unravel_index(place, self.grid_dim)))
+    first, *others = (int(i) for i in np.unravel_index(place, self.grid_dim))
+    self.grid_idx = first if _ends is None or first < _ends else first + self.skipped, *others
 
 
 def _call(self, *arguments, **options):
+    if _ends is not None:
+        programs, self.grid = self.grid[0], (min(self.grid[0], 2 * _ends), *self.grid[1:])
+        plain.interpreter_builder.skipped = programs - self.grid[0]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a card does not warn of log(0), nor of a block of NaN
         warnings.simplefilter("ignore", DeprecationWarning)  # triton 3.6 uses what numpy is about to drop
@@ -128,7 +144,6 @@ def _call(self, *arguments, **options):
 
 
 _plain_load, _plain_store = _Builder.create_masked_load, _Builder.create_masked_store
-_plain_index = _Builder.set_grid_idx
 _plain_arguments, _plain_call = plain.GridExecutor._init_args_hst, plain.GridExecutor.__call__
 
 plain.interpreter_builder.options = plain.InterpreterOptions(debug=True)  # checks integer overflow

@@ -11,7 +11,7 @@ from bounds import gamma, l2_softmax_bounds, linear_l2_loss_bound, unit_roundoff
 from sklearn.datasets import load_digits
 from softmax_cases import Case, exact_parts
 
-from lit_l2softmax.layers import L2SoftmaxLoss, TutorialL2SoftmaxHead
+from lit_l2softmax.layers import L2SoftmaxLoss, LocalResponseNorm, TutorialL2SoftmaxHead
 from lit_l2softmax.ops import linear_l2_softmax_cross_entropy
 
 D, C, N = 24, 10, 20
@@ -226,3 +226,47 @@ def test_a_training_through_the_fused_operator_and_through_its_reference_is_the_
     for (fused, bound), (reference, _), distance in zip(*trained.values(), apart[:-1], strict=True):
         assert abs(fused - reference) <= 2 * bound + math.sqrt(2 * (alpha**2 + 1)) * distance
     assert apart[-1] * math.sqrt(2 * (alpha**2 + 1)) < 0.1 * trained["fused"][0][0]  # the bound says something
+
+
+def activations(dtype=torch.float64):
+    return torch.randn(2, 11, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).mul(3).to(dtype)
+
+
+@pytest.mark.parametrize("arguments", [(5,), (4, 2.0), (9, 1e-3, 0.75, 1.0), (20, 3.0, 0.5, 2.0)])
+def test_local_response_norm_takes_torchs_arguments_and_gives_its_results(arguments):
+    x = activations()
+    mine, torchs = LocalResponseNorm(*arguments), torch.nn.LocalResponseNorm(*arguments)
+    torch.testing.assert_close(mine(x), torchs(x), rtol=1e-14, atol=1e-15)
+    assert not mine.state_dict()  # a network may take either's checkpoint
+
+
+def test_local_response_norm_with_onnxs_window_looks_the_other_way():
+    x = activations()
+    mirrored = LocalResponseNorm(4, 2.0)(x.flip(1)).flip(1)
+    torch.testing.assert_close(LocalResponseNorm(4, 2.0, window="onnx")(x), mirrored, rtol=1e-14, atol=1e-15)
+    assert not torch.equal(LocalResponseNorm(4, 2.0)(x), mirrored)
+
+
+@pytest.mark.parametrize("arguments", [{"depth_radius": 4, "bias": 1.0, "alpha": 0.001 / 9, "beta": 0.75}, {}])
+def test_local_response_norm_takes_tensorflows_numbers_as_they_are(arguments):
+    x = activations()
+    # tf.nn.local_response_normalization's documented equation and defaults
+    numbers = {"depth_radius": 5, "bias": 1.0, "alpha": 1.0, "beta": 0.5} | arguments
+    radius = numbers["depth_radius"]
+    padded = F.pad(x**2, (0, 0, 0, 0, radius, radius))
+    sums = sum(padded[:, offset : offset + 11] for offset in range(2 * radius + 1))
+    expected = x / (numbers["bias"] + numbers["alpha"] * sums) ** numbers["beta"]
+    torch.testing.assert_close(LocalResponseNorm.tensorflow(**arguments)(x), expected, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_local_response_norm_takes_half_types_on_a_cpu_where_torchs_refuses(dtype):
+    x = activations(dtype)
+    assert LocalResponseNorm(5)(x).dtype == dtype
+    with pytest.raises(RuntimeError, match="not implemented"):
+        torch.nn.LocalResponseNorm(5)(x)
+
+
+def test_print_shows_a_normalisations_numbers():
+    assert repr(LocalResponseNorm(9, 1e-3)) == "LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1)"
+    assert repr(LocalResponseNorm(4, window="onnx")).endswith("k=1, window='onnx')")

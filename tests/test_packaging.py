@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import importlib.util, lit_l2softmax, lit_l2softmax.ops, lit_l2softmax.kernels.local_response_norm as norm
 from pathlib import Path
-assert Path(norm.__file__).name == "local_response_norm.py"
+assert Path(norm.__file__).parent.name == "local_response_norm"
 assert (Path(lit_l2softmax.__file__).parent / "configs" / "mnist.yaml").is_file()
 print(lit_l2softmax.__file__)
 """

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._autograd import first_gradients
+from .._library import LIBRARY
 from .._runtime import (
     Impl,
     accumulate_dtype,
@@ -18,7 +19,7 @@ from .._runtime import (
     import_triton,
     no_autocast,
 )
-from .._softmax import LIBRARY, OPTIONS_SCHEMA, CrossEntropyOptions, check_common, loss_shape
+from .._softmax import OPTIONS_SCHEMA, CrossEntropyOptions, check_common, loss_shape
 from . import torch_schedule
 from .reference import l2_softmax_cross_entropy_reference
 

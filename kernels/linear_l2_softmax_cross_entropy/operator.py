@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._autograd import first_gradients
+from .._library import LIBRARY
 from .._runtime import (
     Impl,
     accumulate_dtype,
@@ -19,7 +20,7 @@ from .._runtime import (
     import_triton,
     no_autocast,
 )
-from .._softmax import LIBRARY, OPTIONS_SCHEMA, CrossEntropyOptions, check_common, loss_shape
+from .._softmax import OPTIONS_SCHEMA, CrossEntropyOptions, check_common, loss_shape
 from . import small_torch, torch_schedule
 from .paths import torch_takes_all_at_once
 from .problem import Gradients, Kept, Problem, Wanted
