@@ -31,31 +31,32 @@ def test_both_directions_together_take_three_tensors_at_most_where_torch_takes_e
         assert peak_extra_bytes(both(lambda x: F.local_response_norm(x, 9), x, g)) > 7 * tensor
 
 
-@pytest.mark.skipif(DEVICE != "cpu", reason="only the interpreter runs a single program")
+@pytest.mark.skipif(DEVICE != "cpu", reason="only the interpreter runs a few programs of a grid")
 @pytest.mark.parametrize("schedule", ["kernels", "kernels, a window for each number"])
-def test_kernels_count_beyond_32_bits(schedule, tmp_path, monkeypatch):
-    """Three channels of 2^30 positions, of which programs see a few at both ends; the rest of the file is a hole."""
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1)])
+def test_kernels_count_beyond_32_bits(schedule, shape, tmp_path, monkeypatch):
+    """Channels or samples 2^30 numbers long, of which programs see a few at both ends; the rest of a file is a hole."""
     import faithful_interpreter
 
     impl, positions = force(monkeypatch, schedule), 2**30
-    case = Case((1, 3, 128), 3, dtype=torch.bfloat16)
+    case = Case((*shape, 128), 3, dtype=torch.bfloat16)
     x, g = case.tensors()
     large_x, large_g = (
-        torch.from_file(str(tmp_path / name), shared=True, size=3 * positions, dtype=torch.bfloat16).view(1, 3, -1)
+        torch.from_file(str(tmp_path / name), shared=True, size=3 * positions, dtype=torch.bfloat16).view(*shape, -1)
         for name in "xg"
     )
     for large, small in ((large_x, x), (large_g, g)):
         large[..., :128] = large[..., -128:] = small
     expected = case.solve(impl, x, g)
+    # A program that walks sees its positions' channels, another one neighbouring numbers; and the first of two kernels,
+    # whose programs would have written what those of the second read.
+    walks = schedule == "kernels"
     with faithful_interpreter.ends(1):
-        if schedule == "kernels":
-            for large, small in zip(case.solve(impl, large_x, large_g), expected, strict=True):
-                assert torch.equal(large[..., :128], small)
-                assert torch.equal(large[..., -128:], small)
-        else:  # whose backward is of two kernels, and reads what programs in between would have written
-            large = case.norm(large_x, impl)
-            assert torch.equal(large[:, 0, :128], expected[0][:, 0])
-            assert torch.equal(large[:, 2, -128:], expected[0][:, 2])
+        results = case.solve(impl, large_x, large_g) if walks else [case.norm(large_x, impl)]
+    first, last = ((0, slice(None)), (-1, slice(None))) if walks else ((0, 0), (-1, -1))
+    for large, small in zip(results, expected, strict=False):
+        assert torch.equal(large[..., :128][first], small[first])
+        assert torch.equal(large[..., -128:][last], small[last])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_kernels_that_count_positions_with_32_bits_are_given_no_more(shape, size
 
 @CUDA
 def test_tensors_of_more_than_32_bits_are_counted_right():
-    shape = (1, 33, 2**26 + 5)
+    shape = (2, 33, 2**26 + 5)  # a program has positions of both samples
     x = torch.randn(shape, device=DEVICE, dtype=torch.bfloat16)
     g = torch.randn(shape, device=DEVICE, dtype=torch.bfloat16)
     for size in (5, 18):
