@@ -16,7 +16,9 @@ def both(norm, x, g):
     return lambda: torch.autograd.grad(norm(x), x, g)
 
 
-@pytest.mark.parametrize("shape", [(16, 64, 24, 24), (128, 64, 12, 12), (1, 64, 100, 100), (60_000, 64, 1)])
+@pytest.mark.parametrize(
+    "shape", [(16, 64, 24, 24), (128, 64, 12, 12), (8, 64, 12, 12), (1, 64, 100, 100), (60_000, 64, 1)]
+)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_both_directions_together_take_three_tensors_at_most_where_torch_takes_eight(shape, memory_format):
     if len(shape) == 3 and memory_format == torch.channels_last:
@@ -39,7 +41,7 @@ def test_kernels_count_beyond_32_bits(schedule, shape, tmp_path, monkeypatch):
     import faithful_interpreter
 
     impl, positions = force(monkeypatch, schedule), 2**30
-    case = Case((*shape, 128), 3, dtype=torch.bfloat16)
+    case = Case((*shape, 128), 5, dtype=torch.bfloat16)
     x, g = case.tensors()
     large_x, large_g = (
         torch.from_file(str(tmp_path / name), shared=True, size=3 * positions, dtype=torch.bfloat16).view(*shape, -1)
@@ -57,6 +59,13 @@ def test_kernels_count_beyond_32_bits(schedule, shape, tmp_path, monkeypatch):
     for large, small in zip(results, expected, strict=False):
         assert torch.equal(large[..., :128][first], small[first])
         assert torch.equal(large[..., -128:][last], small[last])
+
+
+def test_a_window_is_cut_to_the_channels_there_are():
+    x = torch.empty(2, 7, 3)
+    assert Problem.of(x, 1001, 1.0, 0.75, 1.0, "torch")[:2] == (6, 6)
+    assert Problem.of(x, 10, 1.0, 0.75, 1.0, "torch")[:2] == (5, 4)
+    assert Problem.of(x, 14, 1.0, 0.75, 1.0, "onnx")[:2] == (6, 6)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class _Workspace:
     terms: Tensor
 
     def __init__(self, problem: Problem, channels: int, positions: int, like: Tensor) -> None:
-        self._problem, self._channels, self._positions = problem, channels, positions
+        self._problem, self._channels = problem, channels
         self._margin = max(problem.behind, problem.ahead)
         self._rows = channels + 2 * self._margin
         self._shape = 0, 0
@@ -50,11 +50,9 @@ class _Workspace:
         """Turns to tiles of another size."""
         if (samples, width) == self._shape:
             return
-        if width != self._shape[1]:  # what is a margin now was none
-            padded = self._cut(self._memory[0], self._positions // width, self._rows, width)
-            padded[:, : self._margin] = padded[:, self._rows - self._margin :] = 0
         self._shape = samples, width
         padded, *spare = (self._cut(memory, samples, self._rows, width) for memory in self._memory)
+        padded[:, : self._margin] = padded[:, self._rows - self._margin :] = 0
         self.terms = padded.narrow(1, self._margin, self._channels)
         self._additions = list(self._doubling(padded.view(-1), [memory.view(-1) for memory in spare], width))
         # After an odd number of additions the sums are in the first.
