@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .alpha import alpha_lower_bound
+from .kernels.local_response_norm import checked_size
 from .ops import Window, linear_l2_softmax_cross_entropy, local_response_norm
 
 
@@ -36,7 +37,8 @@ class LocalResponseNorm(nn.Module):
         window: where an even window lies, as torch has it or as ONNX and cuDNN do.
 
     Raises:
-        ValueError: when it is called, on an input or a number that ``local_response_norm`` refuses.
+        ValueError: on a number that ``local_response_norm`` refuses.
+        TypeError: on a size that is no integer or a number that is none.
 
     Source: Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks", section 3.3.
     """
@@ -45,7 +47,8 @@ class LocalResponseNorm(nn.Module):
         self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, *, window: Window = "torch"
     ) -> None:
         super().__init__()
-        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        self.size = checked_size(size, alpha, beta, k, window)
+        self.alpha, self.beta, self.k = alpha, beta, k
         self.window: Window = window
 
     @classmethod

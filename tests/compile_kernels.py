@@ -6,6 +6,7 @@ loads, and loop-carried values in its intermediate form.
 """
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -76,6 +77,7 @@ def record_instead_of_launching():
                     {
                         "kernel": f"{'.'.join(self.fn.__module__.split('.')[-2:])}.{self.fn.__name__}",
                         "case": CASE,
+                        **DETAILS,
                         "shared_bytes": compiled.metadata.shared,
                         "carried": carried,
                         "approximate_logarithms": approximate,
@@ -89,7 +91,7 @@ def record_instead_of_launching():
     JITFunction.run = run
 
 
-CASE = ""
+CASE, DETAILS = "", {}
 
 
 def linear(
@@ -139,11 +141,18 @@ def normalise(dtype, shape, size, beta=0.75, memory_format=torch.contiguous_form
     from lit_l2softmax.kernels.local_response_norm import kernels
     from lit_l2softmax.kernels.local_response_norm.problem import Problem
 
-    global CASE
+    global CASE, DETAILS
     CASE = f"{shape} {dtype} {size=} {beta=} {memory_format} {window}"
     x = torch.zeros(shape, dtype=dtype).to(memory_format=memory_format)
     problem = Problem.of(x, size, 1e-3, beta, 1.0, window)
+    together = memory_format == torch.channels_last
+    DETAILS = {
+        "behind": problem.behind,
+        "ahead": problem.ahead,
+        "bytes_at_once": x.element_size() * (math.gcd(shape[1], 16 // x.element_size()) if together else 1),
+    }
     kernels.backward(kernels.forward(x, problem), x, problem)
+    DETAILS = {}
 
 
 def covering_set():
@@ -165,6 +174,7 @@ def covering_set():
             normalise(dtype, (2, C, 3, 5), 5, memory_format=torch.channels_last)
     for beta, size in ((0.5, 1), (1.0, 4), (0.3, 5), (0.75, 17), (0.75, 18)):
         normalise(single, (2, 65, 3, 5), size, beta, window="onnx")
+    normalise(single, (1, 2**24, 1), 3)  # more channels than a program counts: as for wide windows
     for size in (9, 17):  # the most registers
         normalise(single, (2, 65, 3, 5), size, memory_format=torch.channels_last)
 

@@ -5,6 +5,7 @@ The plain interpreter runs kernels on the CPU, but forgives what a card does not
 * refuses an access outside of the tensors that a kernel was given, view by view, wherever the memory itself goes on;
 * fills what a masked load of a block without ``other`` leaves undefined with NaN and with huge integers;
 * refuses integer arithmetic that overflows 32 bits;
+* refuses a hint (``tl.multiple_of``, ``tl.max_constancy``) that does not hold, on which a card would misalign a load;
 * rounds to bfloat16 as a card does, to nearest even, and refuses arithmetic on bfloat16, which it would get wrong;
 * lets ``tl.maximum`` and ``tl.minimum`` drop a NaN, as the instruction does;
 * runs the programs of a grid in the order that ``order`` names, and of a large one only those that ``ends`` asks for.
@@ -39,7 +40,10 @@ def order(name):
 
 @contextlib.contextmanager
 def ends(count):
-    """Runs only the first ``count`` programs of a grid's first axis and the last ones inside the block."""
+    """Runs only the first ``count`` programs of a grid's first axis and the last ones inside the block.
+
+    A kernel that asked for the number of programs would be told of these.
+    """
     global _ends
     before, _ends = _ends, count
     try:
@@ -96,6 +100,19 @@ def _refusing_bfloat16(method):
     return operation
 
 
+def _hint(self, name, values):
+    (promise,) = values  # of blocks of one dimension, and of single numbers
+    if name == "tt.divisibility":
+        holds = not (self.data.astype(np.int64) % promise).any()
+    else:
+        assert name == "tt.constancy", name
+        groups = self.data.reshape(-1, promise)
+        holds = (groups == groups[:, :1]).all()
+    if not holds:
+        raise ValueError(f"{name} of {promise} does not hold")
+    _plain_hint(self, name, values)
+
+
 def _extent(tensor):
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
@@ -143,6 +160,7 @@ def _call(self, *arguments, **options):
         return _plain_call(self, *arguments, **options)
 
 
+_plain_hint, _Handle.set_attr = _Handle.set_attr, _hint
 _plain_load, _plain_store = _Builder.create_masked_load, _Builder.create_masked_store
 _plain_arguments, _plain_call = plain.GridExecutor._init_args_hst, plain.GridExecutor.__call__
 

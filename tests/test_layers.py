@@ -270,3 +270,12 @@ def test_local_response_norm_takes_half_types_on_a_cpu_where_torchs_refuses(dtyp
 def test_print_shows_a_normalisations_numbers():
     assert repr(LocalResponseNorm(9, 1e-3)) == "LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1)"
     assert repr(LocalResponseNorm(4, window="onnx")).endswith("k=1, window='onnx')")
+
+
+def test_a_normalisation_that_cannot_be_is_refused_where_it_is_made():
+    with pytest.raises(TypeError, match=r"size must be an integer, got 5\.0"):
+        LocalResponseNorm(5.0)
+    with pytest.raises(ValueError, match="window must be 'torch' or 'onnx'"):
+        LocalResponseNorm(5, window="tf")
+    with pytest.raises(ValueError, match="alpha must be at least 0"):
+        LocalResponseNorm.tensorflow(alpha=-1.0)

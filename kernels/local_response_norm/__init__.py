@@ -11,8 +11,9 @@ cut off at the first and the last channel. The two windows differ for even sizes
     t_c  = g_c x_c s_c^(-beta-1)
     dx_m = g_m s_m^-beta - 2 alpha beta / size x_m sum_{c in W'(m)} t_c
 
-Why one kernel each way may do it: s is cheaper to sum again than to fetch, so nothing is kept but x, and a position
-depends on its own channels alone. Forward reads x and writes y; backward reads x and g and writes dx.
+Why one kernel each way may do it, for windows that a thread can hold: s is summed again instead of fetched, so nothing
+is kept but x, and a position depends on its own channels alone. Forward reads x and writes y; backward reads x and g
+and writes dx.
 
 The window is summed directly, in every implementation. A running sum or a cumulative one loses three digits to a single
 outlier and spreads an inf over every later channel, a product with a band matrix over all of them; here an inf or NaN
@@ -27,7 +28,7 @@ Legend: N samples, C channels, x, y, dx, g (the gradient of y) of shape ``(N, C,
 """
 
 from .operator import local_response_norm
-from .problem import Window
+from .problem import Window, checked_size
 from .reference import local_response_norm_reference
 
-__all__ = ["Window", "local_response_norm", "local_response_norm_reference"]
+__all__ = ["Window", "checked_size", "local_response_norm", "local_response_norm_reference"]

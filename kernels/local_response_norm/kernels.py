@@ -1,4 +1,4 @@
-"""One kernel each way: a program walks the channels of a block of positions and keeps in registers what windows need.
+"""One kernel each way: a program walks the channels of a block of positions, with what windows need in registers.
 
 Channels are taken eight at a time, a group; a window reaches no further than into the groups on either side. Forward
 holds three groups of x, the last, this and the next, and writes this group's y. Backward runs one group ahead: with x
@@ -6,12 +6,12 @@ of three groups and g of the middle one it has t of the middle one, and with t o
 before. Nothing is read or summed twice but at the ends of a program's share of the channels.
 
 A thread owns a position with all its channels. Where channels are apart in memory, neighbouring threads read
-neighbouring positions; where a position's channels lie together, a group is one wide load and is taken apart in
-registers. A group is a tuple of eight blocks, so that all of this is written once and every index is known to the
-compiler.
+neighbouring positions; where a position's channels lie together, a thread reads at once as many of them as divide C and
+fit into 16 bytes, and takes them apart in registers. A group is a tuple of eight blocks, so that all of this is written
+once and every index is known to the compiler.
 
-Windows that reach further to either side have kernels of their own, which read a window anew for every number and keep
-t in memory.
+Windows that reach further to either side have kernels of their own, two of them backward, which read a window anew for
+every number and keep t in memory.
 
 Legend: C channels, ``inner`` numbers from one channel to the next, see :class:`.problem.Layout`.
 """
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from .problem import Layout, Problem
 
-GROUP = 8  # channels; _take_apart and _put_together are written for so many
+GROUP = 8  # channels
 BLOCK = 128  # positions of a program, one a thread
 WIDE_BLOCK = 512  # numbers of a program, four a thread
 PROGRAMS = 1024  # of which there shall be as many: where positions are few, their channels are shared out
@@ -49,72 +49,69 @@ def _powers(s, beta, BETA: tl.constexpr):
 
 
 @triton.jit
-def _positions(outer, C, inner, ADJACENT: tl.constexpr, BLOCK: tl.constexpr):
+def _positions(outer, C, inner, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """Where the first sample of a program begins, where from there its positions do, and which of them there are."""
     start = tl.program_id(0).to(tl.int64) * BLOCK
     sample = start // inner
     place = (start % inner).to(tl.int32) + tl.arange(0, BLOCK)
-    if ADJACENT:  # inner is 1; offsets of 32 bits take half the registers
-        offsets = tl.multiple_of(place * C, ADJACENT)
-    else:
-        offsets = (place // inner).to(tl.int64) * C * inner + place % inner
+    offsets = (place // inner).to(tl.int64) * C * inner + place % inner
+    if WIDTH:  # inner is 1; offsets of 32 bits take half the registers
+        offsets = tl.multiple_of(place * C, WIDTH)
     return sample * C * inner, offsets, sample + place // inner < outer
 
 
 @triton.jit
 def _take_apart(tile):
-    """The columns of a tile ``(BLOCK, 8)``."""
-    even, odd = tl.split(tl.reshape(tile, (tile.shape[0], 4, 2)))
-    x04, x26 = tl.split(tl.reshape(even, (tile.shape[0], 2, 2)))
-    x15, x37 = tl.split(tl.reshape(odd, (tile.shape[0], 2, 2)))
-    x0, x4 = tl.split(x04)
-    x2, x6 = tl.split(x26)
-    x1, x5 = tl.split(x15)
-    x3, x7 = tl.split(x37)
-    return x0, x1, x2, x3, x4, x5, x6, x7
-
-
-@triton.jit
-def _put_together(x):
-    """The reverse of _take_apart."""
-    BLOCK: tl.constexpr = x[0].shape[0]
-    even = tl.join(tl.join(x[0], x[4]), tl.join(x[2], x[6]))
-    odd = tl.join(tl.join(x[1], x[5]), tl.join(x[3], x[7]))
-    return tl.reshape(tl.join(tl.reshape(even, (BLOCK, 4)), tl.reshape(odd, (BLOCK, 4))), (BLOCK, 8))
-
-
-@triton.jit
-def _tile(offsets, there, first, C, ADJACENT: tl.constexpr):
-    """Where a group of channels that lie together is, and which of its numbers there are, ``(BLOCK, 8)``.
-
-    ADJACENT divides C: so many neighbours share a mask, and one load may take them all.
-    """
-    channels = tl.multiple_of(first, 8) + tl.arange(0, 8)
-    is_channel = tl.max_constancy((channels >= 0) & (channels < C), ADJACENT)
-    return offsets[:, None] + channels[None, :], there[:, None] & is_channel[None, :]
-
-
-@triton.jit
-def _load(ptr, offsets, there, first, C, inner, ADJACENT: tl.constexpr):
-    """A group, zero where there is no such channel or position."""
-    if ADJACENT:
-        places, mask = _tile(offsets, there, first, C, ADJACENT)
-        tile = tl.load(ptr + places, mask=mask, other=0.0)
-        return _take_apart(tile.to(tl.float32))
+    """The columns of a tile of 2, 4 or 8; a thread that holds whole rows does so without a move."""
+    if tile.shape[1] == 2:
+        return tl.split(tile)
     else:
-        group = ()
+        even, odd = tl.split(tl.reshape(tile, (tile.shape[0], tile.shape[1] // 2, 2)))
+        evens, odds, columns = _take_apart(even), _take_apart(odd), ()
+        for j in tl.static_range(tile.shape[1] // 2):
+            columns = columns + (evens[j], odds[j])
+        return columns
+
+
+@triton.jit
+def _put_together(columns, WIDTH: tl.constexpr):
+    """The reverse of _take_apart."""
+    if WIDTH == 2:
+        return tl.join(columns[0], columns[1])
+    else:
+        even, odd = _put_together(columns[::2], WIDTH // 2), _put_together(columns[1::2], WIDTH // 2)
+        return tl.reshape(tl.join(even, odd), (even.shape[0], WIDTH))
+
+
+@triton.jit
+def _tile(offsets, there, channel, C, WIDTH: tl.constexpr):
+    """Where WIDTH neighbouring channels lie, ``(BLOCK, WIDTH)``, and whose there are, all or none: WIDTH divides C."""
+    places = offsets[:, None] + (tl.multiple_of(channel, WIDTH) + tl.arange(0, WIDTH))[None, :]
+    return places, (there & (channel >= 0) & (channel < C))[:, None]
+
+
+@triton.jit
+def _load(ptr, offsets, there, first, C, inner, WIDTH: tl.constexpr):
+    """A group, zero where there is no such channel or position."""
+    group = ()
+    if WIDTH > 1:
+        for j in tl.static_range(0, 8, WIDTH):
+            places, mask = _tile(offsets, there, first + j, C, WIDTH)
+            group = group + _take_apart(tl.load(ptr + places, mask=mask, other=0.0).to(tl.float32))
+    else:
         for j in tl.static_range(8):
             mask = there & (first + j >= 0) & (first + j < C)
             numbers = tl.load(ptr + (offsets + (first + j) * tl.cast(inner, tl.int64)), mask=mask, other=0.0)
             group = group + (numbers.to(tl.float32),)
-        return group
+    return group
 
 
 @triton.jit
-def _store(ptr, offsets, there, first, C, inner, group, ADJACENT: tl.constexpr):
-    if ADJACENT:
-        places, mask = _tile(offsets, there, first, C, ADJACENT)
-        tl.store(ptr + places, _put_together(group), mask=mask)
+def _store(ptr, offsets, there, first, C, inner, group, WIDTH: tl.constexpr):
+    if WIDTH > 1:
+        for j in tl.static_range(0, 8, WIDTH):
+            places, mask = _tile(offsets, there, first + j, C, WIDTH)
+            tl.store(ptr + places, _put_together(group[j : j + WIDTH], WIDTH), mask=mask)
     else:
         for j in tl.static_range(8):
             tl.store(ptr + (offsets + (first + j) * tl.cast(inner, tl.int64)), group[j], mask=there & (first + j < C))
@@ -162,22 +159,22 @@ def _energies(x, scale, k, BEHIND: tl.constexpr, AHEAD: tl.constexpr):
 def _fwd_kernel(
     x_ptr, y_ptr,  # (outer, C, inner)
     outer, C, inner, share, scale, beta, k,
-    BETA: tl.constexpr, BEHIND: tl.constexpr, AHEAD: tl.constexpr, ADJACENT: tl.constexpr, BLOCK: tl.constexpr,
+    BETA: tl.constexpr, BEHIND: tl.constexpr, AHEAD: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    base, offsets, there = _positions(outer, C, inner, ADJACENT, BLOCK)
+    base, offsets, there = _positions(outer, C, inner, WIDTH, BLOCK)
     x_ptr += base
     y_ptr += base
     start = tl.program_id(1) * share
-    past = _load(x_ptr, offsets, there, start - 8, C, inner, ADJACENT)
-    here = _load(x_ptr, offsets, there, start, C, inner, ADJACENT)
+    past = _load(x_ptr, offsets, there, start - 8, C, inner, WIDTH)
+    here = _load(x_ptr, offsets, there, start, C, inner, WIDTH)
     for first in range(start, tl.minimum(start + share, C), 8):
-        next = _load(x_ptr, offsets, there, first + 8, C, inner, ADJACENT)
+        next = _load(x_ptr, offsets, there, first + 8, C, inner, WIDTH)
         s = _energies(past + here + next, scale, k, BEHIND, AHEAD)
         y = ()
         for j in tl.static_range(8):
             power, _ = _powers(s[j], beta, BETA)
             y = y + (here[j] * power,)
-        _store(y_ptr, offsets, there, first, C, inner, y, ADJACENT)
+        _store(y_ptr, offsets, there, first, C, inner, y, WIDTH)
         past = here
         here = next
 
@@ -186,20 +183,20 @@ def _fwd_kernel(
 def _bwd_kernel(
     g_ptr, x_ptr, dx_ptr,  # (outer, C, inner)
     outer, C, inner, share, scale, beta, k, twice,  # 2 scale beta
-    BETA: tl.constexpr, BEHIND: tl.constexpr, AHEAD: tl.constexpr, ADJACENT: tl.constexpr, BLOCK: tl.constexpr,
+    BETA: tl.constexpr, BEHIND: tl.constexpr, AHEAD: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    base, offsets, there = _positions(outer, C, inner, ADJACENT, BLOCK)
+    base, offsets, there = _positions(outer, C, inner, WIDTH, BLOCK)
     g_ptr += base
     x_ptr += base
     dx_ptr += base
     start = tl.program_id(1) * share
     begin = tl.maximum(start - 16, -8)  # t of the group before the first, and of the first
-    here = _load(x_ptr, offsets, there, begin, C, inner, ADJACENT)
-    next = _load(x_ptr, offsets, there, begin + 8, C, inner, ADJACENT)
+    here = _load(x_ptr, offsets, there, begin, C, inner, WIDTH)
+    next = _load(x_ptr, offsets, there, begin + 8, C, inner, WIDTH)
     t_past, t_here, direct = _zeros(BLOCK), _zeros(BLOCK), _zeros(BLOCK)
     for first in range(begin, tl.minimum(start + share, C), 8):
-        after_next = _load(x_ptr, offsets, there, first + 16, C, inner, ADJACENT)
-        g = _load(g_ptr, offsets, there, first + 8, C, inner, ADJACENT)
+        after_next = _load(x_ptr, offsets, there, first + 16, C, inner, WIDTH)
+        g = _load(g_ptr, offsets, there, first + 8, C, inner, WIDTH)
         s = _energies(here + next + after_next, scale, k, BEHIND, AHEAD)
         direct_next, t_next = (), ()  # g s^-beta and t
         for j in tl.static_range(8):
@@ -213,7 +210,7 @@ def _bwd_kernel(
         dx = ()
         for j in tl.static_range(8):
             dx = dx + (direct[j] - twice * here[j] * sums[j],)
-        _store(dx_ptr, offsets, there & (first >= start), first, C, inner, dx, ADJACENT)
+        _store(dx_ptr, offsets, there & (first >= start), first, C, inner, dx, WIDTH)
         here, next = next, after_next
         t_past, t_here, direct = t_here, t_next, direct_next
 
@@ -288,8 +285,8 @@ def _wide_bwd_kernel(
 
 def _walks(problem: Problem, layout: Layout) -> bool:
     """Whether windows reach no further than a group, and a program's positions are counted with 32 bits."""
-    reach = max(problem.behind, problem.ahead)
-    counted = (layout.channels if layout.inner == 1 else 1) * BLOCK < 2**31 and layout.inner < 2**31 - BLOCK
+    reach, C, inner = max(problem.behind, problem.ahead), layout.channels, layout.inner
+    counted = C * BLOCK < 2**31 if inner == 1 else C < 2**30 and inner < 2**31 - BLOCK
     return reach <= GROUP and counted
 
 
@@ -304,10 +301,10 @@ def _walk(kernel: Any, tensors: tuple[Tensor, ...], layout: Layout, problem: Pro
     # At either end of a share a group more is read, and backward two: no share is less than two groups.
     shares = min(triton.cdiv(PROGRAMS, blocks), triton.cdiv(C, 2 * GROUP))
     share = triton.cdiv(triton.cdiv(C, shares), GROUP) * GROUP
+    width = math.gcd(C, GROUP, 16 // tensors[0].element_size()) if inner == 1 else 0
     kernel[(blocks, triton.cdiv(C, share))](
         *tensors, outer, C, inner, share, problem.scale, problem.beta, problem.k, *more,
-        BEHIND=problem.behind, AHEAD=problem.ahead, ADJACENT=math.gcd(C, GROUP) if inner == 1 else 0, BLOCK=BLOCK,
-        num_warps=4, **_closed_form(problem),
+        BEHIND=problem.behind, AHEAD=problem.ahead, WIDTH=width, BLOCK=BLOCK, num_warps=4, **_closed_form(problem),
     )  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """The operator: its registration with torch, its derivative, and the function people call."""
 
-import math
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -12,7 +11,7 @@ from .._autograd import first_gradients
 from .._library import LIBRARY
 from .._runtime import Impl, check_floating, check_impl, fastest_impl, import_triton
 from . import torch_schedule
-from .problem import Problem, Window
+from .problem import Problem, Window, checked_size
 from .reference import local_response_norm_reference
 
 _ARGUMENTS = "int size, float alpha, float beta, float k, str window, str impl"
@@ -117,37 +116,29 @@ def local_response_norm(
             any strides; dense in whatever order of dimensions, it is not copied. The gradient keeps this tensor and
             nothing else.
         size: channels in a window, >= 1; may be even, and larger than C.
-        alpha: weight of the window's mean square, >= 0.
+        alpha: weight of the window's mean square, a number >= 0, not a tensor.
         beta: exponent, > 0; 0.75, 0.5 and 1 are the fast ones.
-        k: added to the weighted mean square, >= 0. With 0, a window of zeros is a division by zero, and NaN.
+        k: added to the weighted mean square, >= 0. With 0, a window of zeros, or of numbers whose squares are too small
+            for float32, is a division by zero.
         window: where an even window lies: ``"torch"`` has the odd channel before the centre, ``"onnx"`` after it.
         impl: ``"auto"`` (Triton on CUDA, PyTorch's schedule elsewhere and for float64) | ``"triton"`` | ``"torch"`` |
             ``"reference"`` (the equations; the only one that keeps more than the input).
 
     Returns:
         A tensor of ``input``'s shape, dtype and order of dimensions; half types are computed in float32 and rounded
-        once. An inf or NaN makes NaN of its own place and stays inside the windows that hold it.
+        once. An inf or NaN makes NaN of its own place and stays inside the windows that hold it. Differentiable any
+        number of times; ``torch.func.vmap`` and ``jvp`` are not supported.
 
     Raises:
         ValueError: on a shape, number or window other than the above, or an ``impl`` that cannot run on this device or
             in this precision.
-        TypeError: on an input that is not floating-point, or a size that is no integer.
+        TypeError: on an input that is not floating-point, a size that is no integer, or a number that is none.
         ImportError: on a CUDA device without Triton.
     """
     if not 3 <= input.ndim <= 5:
         raise ValueError(f"input must have shape (N, C, *) with 1 to 3 spatial dimensions, got {tuple(input.shape)}")
     check_floating("input", input)
-    if not isinstance(size, int):
-        raise TypeError(f"size must be an integer, got {size!r}")
-    if size < 1:
-        raise ValueError(f"size must be at least 1 channel, got {size}")
-    for name, number in (("alpha", alpha), ("k", k)):
-        if not 0 <= number < math.inf:
-            raise ValueError(f"{name} must be finite and at least 0, got {number}")
-    if not 0 < beta < math.inf:
-        raise ValueError(f"beta must be finite and above 0, got {beta}")
-    if window not in ("torch", "onnx"):
-        raise ValueError(f"window must be 'torch' or 'onnx', got {window!r}")
+    size = checked_size(size, alpha, beta, k, window)
     check_impl(impl, input, operator="local_response_norm")
     if impl == "reference":
         return local_response_norm_reference(input, size, alpha, beta, k, window=window)

@@ -1,16 +1,45 @@
 """What the implementations share: where a window lies, and how a tensor of any layout is walked without a copy."""
 
 import math
-from typing import Literal, NamedTuple
+import operator
+from numbers import Real
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
 Window = Literal["torch", "onnx"]
 
+MOST = 1e18  # for any of the numbers, so that their products are finite in float32
 
-def reach(size: int, window: Window) -> tuple[int, int]:
-    """How many channels before its own and after it a window takes in."""
-    behind, ahead = size // 2, (size - 1) // 2
+
+def checked_size(size: Any, alpha: Any, beta: Any, k: Any, window: Any) -> int:
+    """The size as Python's own integer, if that and the operator's other arguments are what they should be.
+
+    Raises:
+        TypeError: on a size that is no integer or a number that is none; a tensor is none, for nobody waits for one.
+        ValueError: on a number out of range, or no window's name.
+    """
+    if isinstance(size, bool) or not hasattr(size, "__index__") or isinstance(size, Tensor):
+        raise TypeError(f"size must be an integer, got {size!r}")
+    channels: int = operator.index(size)
+    if not 1 <= channels <= MOST:
+        raise ValueError(f"size must be at least 1 channel and at most {MOST:g}, got {size}")
+    for name, number in (("alpha", alpha), ("beta", beta), ("k", k)):
+        is_number = isinstance(number, Real)
+        if not is_number:
+            raise TypeError(f"{name} must be a number, got {type(number).__name__}")
+        if not 0 <= number <= MOST:
+            raise ValueError(f"{name} must be at least 0 and at most {MOST:g}, got {number}")
+    if beta == 0:
+        raise ValueError("beta must be above 0: with 0 nothing is normalised")
+    if window not in ("torch", "onnx"):
+        raise ValueError(f"window must be 'torch' or 'onnx', got {window!r}")
+    return channels
+
+
+def reach(size: int, window: Window, channels: int) -> tuple[int, int]:
+    """How many of so many channels a window takes in before its own and after it, at most all the others."""
+    behind, ahead = min(size // 2, channels - 1), min((size - 1) // 2, channels - 1)
     return (behind, ahead) if window == "torch" else (ahead, behind)
 
 
@@ -33,9 +62,8 @@ class Problem(NamedTuple):
 
     @classmethod
     def of(cls, input: Tensor, size: int, alpha: float, beta: float, k: float, window: Window) -> "Problem":
-        """The problem of the operator's arguments; a window larger than all channels is cut to them."""
-        behind, ahead = (min(channels, input.shape[1] - 1) for channels in reach(size, window))
-        return cls(behind, ahead, alpha / size, beta, k)
+        """The problem of the operator's arguments."""
+        return cls(*reach(size, window, input.shape[1]), alpha / size, beta, k)
 
 
 class Layout:

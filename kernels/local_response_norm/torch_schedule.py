@@ -5,8 +5,8 @@ that nine channels take four additions. Channels lie in a buffer with zeros befo
 one after the other: a step by some channels is a step in memory, the same for every number, and an addition is one call
 over a whole tile. What it makes of two samples' channels together, nobody reads.
 
-A product with a band matrix takes as many additions as there are channels, obeys torch's switches for less precise
-products, and smears what is not finite over all channels; it was slower, too.
+A product with a band matrix would take as many additions as there are channels, obey torch's switches for less precise
+products, and smear what is not finite over all channels.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from .problem import Layout, Problem
 # Numbers of a tile for each thread. Anything from 2**15.5 to 2**18 takes the same time, forward and backward, at
 # (128, 64, 12, 12) and (128, 64, 24, 24); 2**15 takes a tenth more. 2 threads on an AMD EPYC, torch 2.13.
 TILE = 3 * 2**15
+LEAST = 2**14  # below this the calls are what takes the time
 DEVICE_TILE = 2**24  # off the CPU, where calls cost and no cache is to be kept
 
 Index = tuple[slice, slice, slice]
@@ -103,7 +104,7 @@ class _Workspace:
 def _tiles(problem: Problem, layout: Layout, like: Tensor) -> Iterator[tuple[Index, _Workspace]]:
     """Tiles that make up a tensor: where each lies, and memory that fits it."""
     numbers = TILE * torch.get_num_threads() if like.device.type == "cpu" else DEVICE_TILE
-    numbers = min(numbers, like.numel() // 4)  # of a small tensor, the memory is to be small as well
+    numbers = min(numbers, max(like.numel() // 4, LEAST))  # of a small tensor, the memory is to be small as well
     width = max(1, min(layout.inner, numbers // layout.channels))
     samples = max(1, min(layout.outer, numbers // (layout.channels * width)))
     workspace = _Workspace(problem, layout.channels, samples * width, like)
@@ -126,7 +127,7 @@ def _normalised(numbers: Tensor, s: Tensor, free: Tensor, beta: float, out: Tens
     """``numbers s^-beta``."""
     if beta == 0.75:
         root = torch.rsqrt(s, out=free)
-        return torch.mul(numbers, root, out=out).div_(root.rsqrt_())  # a root of its own takes half as long again
+        return torch.mul(numbers, root, out=out).div_(root.rsqrt_())  # on a CPU the root of a reciprocal takes longer
     if beta == 0.5:
         return torch.mul(numbers, torch.rsqrt(s, out=free), out=out)
     if beta == 1:
