@@ -46,6 +46,17 @@ def test_it_compiles_without_a_graph_break_for_any_shape(impl):
         assert torch.equal(compiled(x), CASE.norm(2 * x, impl))
 
 
+@pytest.mark.filterwarnings(DYNAMOS_OWN)
+def test_its_numbers_may_change_between_calls_of_a_compiled_function():
+    def norm(x, alpha):
+        return local_response_norm(x, x.shape[1] // 2, alpha)
+
+    compiled = torch.compile(norm, fullgraph=True, dynamic=True, backend="aot_eager")
+    for channels, alpha in ((6, 0.5), (10, 0.25), (14, 2.0)):
+        x, _ = Case((2, channels, 3), 1).tensors()
+        assert torch.equal(compiled(x, alpha), norm(x, alpha))
+
+
 @IMPLS
 @pytest.mark.slow
 @pytest.mark.filterwarnings(DYNAMOS_OWN)

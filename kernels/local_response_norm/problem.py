@@ -2,7 +2,7 @@
 
 import math
 import operator
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
@@ -19,7 +19,7 @@ def checked_size(size: Any, alpha: Any, beta: Any, k: Any, window: Any) -> int:
         TypeError: on a size that is no integer or a number that is none; a tensor is none, for nobody waits for one.
         ValueError: on a number out of range, or no window's name.
     """
-    if isinstance(size, bool) or not hasattr(size, "__index__") or isinstance(size, Tensor):
+    if isinstance(size, bool) or not isinstance(size, Integral):
         raise TypeError(f"size must be an integer, got {size!r}")
     channels: int = operator.index(size)
     if not 1 <= channels <= MOST:
