@@ -55,9 +55,13 @@ def compiled():
 @pytest.mark.filterwarnings("ignore:::torch")  # its compiler's own
 @pytest.mark.parametrize("direction", TENSORS)
 @pytest.mark.parametrize(("shape", "layout", "dtype"), list(cases()))
-def test_normalisation(measure, request, monkeypatch, direction, shape, layout, dtype):
-    if direction == "backward":  # a compiled graph that may overwrite what it has kept is differentiated once
-        monkeypatch.setattr(torch._functorch.config, "donated_buffer", False)
+def test_normalisation(measure, request, direction, shape, layout, dtype):
+    # A compiled graph that may overwrite what it has kept is differentiated once.
+    with torch._functorch.config.patch(donated_buffer=direction != "backward"):
+        _normalisation(measure, request, direction, shape, layout, dtype)
+
+
+def _normalisation(measure, request, direction, shape, layout, dtype):
     generator = torch.Generator().manual_seed(0)
     x, g = (
         torch.randn(shape, generator=generator).to(DEVICE, dtype).to(memory_format=FORMATS[layout]) for _ in range(2)
