@@ -34,7 +34,8 @@ def cases():
         for layout in FORMATS:
             for dtype in (torch.float32, torch.bfloat16):
                 plain = shape != SHAPES[3] and layout == "channels first" and dtype == torch.float32
-                yield pytest.param(shape, layout, dtype, marks=() if plain else pytest.mark.long)
+                name = f"{'x'.join(map(str, shape))}, {layout}, {dtype}"
+                yield pytest.param(shape, layout, dtype, marks=() if plain else pytest.mark.long, id=name)
 
 
 def torchs(x):

@@ -107,7 +107,7 @@ def _table(measured, stored):
             f"{row.time_ms_q1:.4g} to {row.time_ms_q3:.4g}",
             f"{row.speedup:.3g}",
             f"{row.speedup_q1:.3g} to {row.speedup_q3:.3g}",
-            "" if row.rate is None else f"{row.rate:,.0f} {row.rate_unit}",
+            "" if row.rate is None else f"{plots.three_digits(row.rate)} {row.rate_unit}",
             "" if row.peak_extra_mib is None else f"{row.peak_extra_mib:,.4g}",
             records.change(row, stored),
         )

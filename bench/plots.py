@@ -60,12 +60,13 @@ def _by_case(rows: Sequence[records.Row]) -> Iterable[tuple[str, Iterable[record
 
 
 def _figures(row: records.Row) -> str:
-    rate = "" if row.rate is None else f"   {row.rate:,.0f} {row.rate_unit}"
-    peak = "" if row.peak_extra_mib is None else f"   {_three_digits(row.peak_extra_mib)} MiB"
-    return f"{row.speedup:.3g} x   {_three_digits(row.time_ms)} ms{rate}{peak}"
+    rate = "" if row.rate is None else f"   {three_digits(row.rate)} {row.rate_unit}"
+    peak = "" if row.peak_extra_mib is None else f"   {three_digits(row.peak_extra_mib)} MiB"
+    return f"{row.speedup:.3g} x   {three_digits(row.time_ms)} ms{rate}{peak}"
 
 
-def _three_digits(number: float) -> str:
+def three_digits(number: float) -> str:
+    """A figure as tables and pictures show it."""
     return f"{number:.3g}" if number < 1000 else f"{number:,.0f}"
 
 
