@@ -23,7 +23,15 @@ def _draw_benchmark(name: str, rows: Sequence[records.Row]) -> Path:
     height, heights, labels = 0.0, [], []
     for case, group in cases:
         # A line of its own above the case's providers: it may be long.
-        axes.annotate(case, (0, height), xycoords=("axes fraction", "data"), va="center", fontsize=9, fontweight="bold")
+        axes.annotate(
+            case,
+            (0.005, height),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=9,
+            fontweight="bold",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # not on a line
+        )
         height -= 1
         for row in group:
             is_baseline = row.provider == row.baseline

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from .problem import Layout, Problem
 
-GROUP = 8  # channels
+GROUP = 8  # channels; the kernels have it written out
 BLOCK = 128  # positions of a program, one a thread
 WIDE_BLOCK = 512  # numbers of a program, four a thread
 PROGRAMS = 1024  # of which there shall be as many: where positions are few, their channels are shared out
