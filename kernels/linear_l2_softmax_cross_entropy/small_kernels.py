@@ -308,7 +308,7 @@ def backward(grad: Tensor, problem: Problem, kept: Kept, wanted: Wanted) -> Grad
             *MarginConstants.of(problem.angular_margin, problem.cosine_margin),
             options.label_smoothing, options.ignore_index, options.eps,
             NORMALIZE=problem.normalize_weight, MARGIN=problem.has_margin, SMOOTHING=options.label_smoothing > 0,
-            **blocks,
+            **blocks, num_warps=8,  # with 4, triton 3.6 spills on sm_90
         )  # fmt: skip
         if columns is not None:
             columns = columns.sum(0)
