@@ -26,11 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._library import LIBRARY
+from ._library import register
 from ._runtime import check_floating
-
-LIBRARY.define("check_target(Tensor target, SymInt num_classes, int ignore_index) -> Tensor")
-
 
 # float32 has no smaller number with all its digits; what is below it is zero to an operator that computes in float32.
 LEAST = torch.finfo(torch.float32).tiny
@@ -119,7 +116,7 @@ def checked_target(target: Tensor, num_classes: int, ignore_index: int) -> Tenso
         IndexError: naming the first bad row and its value. On a CUDA device the check is asynchronous, a device-side
             assertion, unless ``LIT_L2SOFTMAX_CHECK=1`` asks for this message at the price of a synchronisation.
     """
-    checked: Tensor = torch.ops.lit_l2softmax.check_target(target, num_classes, ignore_index)
+    checked: Tensor = _check_target_op(target, num_classes, ignore_index)
     return checked
 
 
@@ -180,8 +177,9 @@ def _check_target_fake(target: Tensor, num_classes: int, ignore_index: int) -> T
 
 
 # One opaque operator, so that torch.compile and torch.export keep the check in the graph instead of breaking on it.
-LIBRARY.impl("check_target", _check_target, "CompositeExplicitAutograd")
-torch.library.register_fake("lit_l2softmax::check_target", _check_target_fake, lib=LIBRARY)
+_check_target_op = register(
+    "check_target(Tensor target, SymInt num_classes, int ignore_index) -> Tensor", _check_target, _check_target_fake
+)
 
 
 ALL = slice(None)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._autograd import first_gradients
-from .._library import LIBRARY
+from .._library import LIBRARY, register
 from .._runtime import (
     Impl,
     accumulate_dtype,
@@ -26,16 +26,6 @@ from .reference import l2_softmax_cross_entropy_reference
 # Numbers kept of a row between forward and backward: its norm, the log-sum-exp of all logits but the target's and,
 # where the kernel must not read the row twice, u . G / g.
 KEPT = {"torch": 2, "triton": 3}
-
-LIBRARY.define(
-    "l2_softmax_cross_entropy(Tensor input, Tensor target, Tensor? weight, Tensor? alpha_tensor, float alpha, "
-    f"str impl, {OPTIONS_SCHEMA}) -> (Tensor loss, Tensor total, Tensor kept)"
-)
-LIBRARY.define(
-    "l2_softmax_cross_entropy_backward(Tensor grad, Tensor input, Tensor target, Tensor? weight, Tensor? alpha_tensor, "
-    f"float alpha, Tensor total, Tensor kept, bool wants_input, str impl, {OPTIONS_SCHEMA}) -> "
-    "(Tensor dinput, Tensor dalpha)"
-)
 
 
 @cache
@@ -119,14 +109,19 @@ def _backward_fake(
     return input.new_empty(input.shape if wants_input else 0), input.new_empty((), dtype=dtype)
 
 
-for _name, _impl, _fake in (
-    ("l2_softmax_cross_entropy", _forward, _forward_fake),
-    ("l2_softmax_cross_entropy_backward", _backward, _backward_fake),
-):
-    LIBRARY.impl(_name, _impl, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"lit_l2softmax::{_name}", _fake, lib=LIBRARY)
-_fwd_op = torch.ops.lit_l2softmax.l2_softmax_cross_entropy.default
-_bwd_op = torch.ops.lit_l2softmax.l2_softmax_cross_entropy_backward.default
+_fwd_op = register(
+    "l2_softmax_cross_entropy(Tensor input, Tensor target, Tensor? weight, Tensor? alpha_tensor, float alpha, "
+    f"str impl, {OPTIONS_SCHEMA}) -> (Tensor loss, Tensor total, Tensor kept)",
+    _forward,
+    _forward_fake,
+)
+_bwd_op = register(
+    "l2_softmax_cross_entropy_backward(Tensor grad, Tensor input, Tensor target, Tensor? weight, Tensor? alpha_tensor, "
+    f"float alpha, Tensor total, Tensor kept, bool wants_input, str impl, {OPTIONS_SCHEMA}) -> "
+    "(Tensor dinput, Tensor dalpha)",
+    _backward,
+    _backward_fake,
+)
 
 
 def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._autograd import first_gradients
-from .._library import LIBRARY
+from .._library import LIBRARY, register
 from .._runtime import (
     Impl,
     accumulate_dtype,
@@ -29,14 +29,6 @@ from .reference import linear_l2_softmax_cross_entropy_reference
 _ARGUMENTS = (
     "Tensor input, Tensor linear_weight, Tensor target, Tensor? linear_bias, Tensor? weight, Tensor? alpha_tensor, "
     "float alpha, bool normalize_weight, float angular_margin, float cosine_margin, str impl, " + OPTIONS_SCHEMA
-)
-LIBRARY.define(
-    f"linear_l2_softmax_cross_entropy({_ARGUMENTS}) -> (Tensor loss, Tensor total, Tensor rows, Tensor class_norms)"
-)
-LIBRARY.define(
-    "linear_l2_softmax_cross_entropy_backward(Tensor grad, Tensor total, Tensor rows, Tensor class_norms, "
-    f"bool wants_input, bool wants_weight, bool wants_bias, bool wants_alpha, {_ARGUMENTS}) -> "
-    "(Tensor dinput, Tensor dlinear_weight, Tensor dlinear_bias, Tensor dalpha)"
 )
 
 
@@ -157,14 +149,18 @@ def _backward_fake(
     )
 
 
-for _name, _impl, _fake in (
-    ("linear_l2_softmax_cross_entropy", _forward, _forward_fake),
-    ("linear_l2_softmax_cross_entropy_backward", _backward, _backward_fake),
-):
-    LIBRARY.impl(_name, _impl, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"lit_l2softmax::{_name}", _fake, lib=LIBRARY)
-_fwd_op = torch.ops.lit_l2softmax.linear_l2_softmax_cross_entropy.default
-_bwd_op = torch.ops.lit_l2softmax.linear_l2_softmax_cross_entropy_backward.default
+_fwd_op = register(
+    f"linear_l2_softmax_cross_entropy({_ARGUMENTS}) -> (Tensor loss, Tensor total, Tensor rows, Tensor class_norms)",
+    _forward,
+    _forward_fake,
+)
+_bwd_op = register(
+    "linear_l2_softmax_cross_entropy_backward(Tensor grad, Tensor total, Tensor rows, Tensor class_norms, "
+    f"bool wants_input, bool wants_weight, bool wants_bias, bool wants_alpha, {_ARGUMENTS}) -> "
+    "(Tensor dinput, Tensor dlinear_weight, Tensor dlinear_bias, Tensor dalpha)",
+    _backward,
+    _backward_fake,
+)
 
 
 def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from .._autograd import first_gradients
-from .._library import LIBRARY
+from .._library import LIBRARY, register
 from .._runtime import Impl, check_floating, check_impl, fastest_impl, import_triton
 from . import torch_schedule
 from .problem import Problem, Window, checked_size
 from .reference import local_response_norm_reference
 
 _ARGUMENTS = "int size, float alpha, float beta, float k, str window, str impl"
-LIBRARY.define(f"local_response_norm(Tensor input, {_ARGUMENTS}) -> Tensor")
-LIBRARY.define(f"local_response_norm_backward(Tensor grad, Tensor input, {_ARGUMENTS}) -> Tensor")
 
 
 @cache
@@ -50,14 +48,16 @@ def _backward_fake(grad: Tensor, input: Tensor, *arguments: Any) -> Tensor:  # n
     return torch.empty_like(input)
 
 
-for _name, _impl, _fake in (
-    ("local_response_norm", _forward, _forward_fake),
-    ("local_response_norm_backward", _backward, _backward_fake),
-):
-    LIBRARY.impl(_name, _impl, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"lit_l2softmax::{_name}", _fake, lib=LIBRARY)
-_fwd_op = torch.ops.lit_l2softmax.local_response_norm.default
-_bwd_op = torch.ops.lit_l2softmax.local_response_norm_backward.default
+_fwd_op = register(
+    f"local_response_norm(Tensor input, {_ARGUMENTS}) -> Tensor",
+    _forward,
+    _forward_fake,
+)
+_bwd_op = register(
+    f"local_response_norm_backward(Tensor grad, Tensor input, {_ARGUMENTS}) -> Tensor",
+    _backward,
+    _backward_fake,
+)
 
 
 def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG001 - autograd's signature

@@ -31,6 +31,7 @@ class _Workspace:
 
     Attributes:
         terms: what :meth:`window_sums` adds, to be filled in, like a tile.
+        k: the problem's, as a tensor that an addition takes without a call of its own.
     """
 
     terms: Tensor
@@ -41,6 +42,7 @@ class _Workspace:
         self._rows = channels + 2 * self._margin
         self._shape = 0, 0
         self._dtype = accumulate_dtype(like)
+        self.k = like.new_full((), problem.k, dtype=self._dtype)
         # The terms between margins, and two that sums alternate between.
         self._memory = like.new_empty(3, self._rows * positions, dtype=self._dtype)
         # What is stored in half precision is computed here.
@@ -91,6 +93,11 @@ class _Workspace:
         room = self.room(tile, place)
         return tile if room is tile else room.copy_(tile)
 
+    def write(self, tile: Tensor, numbers: Tensor) -> None:
+        """Puts what was computed in the tile's ``room`` into the tile."""
+        if numbers.dtype != tile.dtype:
+            tile.copy_(numbers)
+
     def window_sums(self, behind: int) -> list[Tensor]:
         """Sums of the terms over windows that begin ``behind`` channels before their own, and memory, all like a tile.
 
@@ -116,11 +123,11 @@ def _tiles(problem: Problem, layout: Layout, like: Tensor) -> Iterator[tuple[Ind
             yield (outer, slice(None), inner), workspace
 
 
-def _energies(x: Tensor, workspace: _Workspace, problem: Problem, k: Tensor) -> tuple[Tensor, Tensor]:
+def _energies(x: Tensor, workspace: _Workspace, problem: Problem) -> tuple[Tensor, Tensor]:
     """``s`` of a tile, and memory like it."""
     torch.mul(x, x, out=workspace.terms)
     sums, free, later = workspace.window_sums(problem.behind)
-    return torch.add(k, sums, alpha=problem.scale, out=free), later
+    return torch.add(workspace.k, sums, alpha=problem.scale, out=free), later
 
 
 def _normalised(numbers: Tensor, s: Tensor, free: Tensor, beta: float, out: Tensor) -> Tensor:
@@ -140,13 +147,11 @@ def forward(input: Tensor, problem: Problem) -> Tensor:
     output = torch.empty_like(input)
     layout = Layout(output)
     source, target = layout.planes(input), layout.planes(output)
-    k = torch.full((), problem.k, dtype=accumulate_dtype(input), device=input.device)
     for index, workspace in _tiles(problem, layout, input):
         x = workspace.read(source[index], 0)
-        s, free = _energies(x, workspace, problem, k)
+        s, free = _energies(x, workspace, problem)
         result = _normalised(x, s, free, problem.beta, workspace.room(target[index], 1))
-        if result.dtype != target.dtype:
-            target[index].copy_(result)
+        workspace.write(target[index], result)
     return output
 
 
@@ -155,15 +160,13 @@ def backward(grad: Tensor, input: Tensor, problem: Problem) -> Tensor:
     dinput = torch.empty_like(input)
     layout = Layout(dinput)
     source, upstream, target = layout.planes(input), layout.planes(grad), layout.planes(dinput)
-    k = torch.full((), problem.k, dtype=accumulate_dtype(input), device=input.device)
     for index, workspace in _tiles(problem, layout, input):
         x = workspace.read(source[index], 0)
-        s, free = _energies(x, workspace, problem, k)
+        s, free = _energies(x, workspace, problem)
         g = workspace.read(upstream[index], 1)
         result = _normalised(g, s, free, problem.beta, workspace.room(target[index], 2))
         torch.mul(result, x, out=workspace.terms).div_(s)  # t
         sums, _, _ = workspace.window_sums(problem.ahead)
         result.addcmul_(sums, x, value=-2 * problem.scale * problem.beta)
-        if result.dtype != target.dtype:
-            target[index].copy_(result)
+        workspace.write(target[index], result)
     return dinput
