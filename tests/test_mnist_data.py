@@ -13,7 +13,7 @@ import pytest
 import requests
 import torch
 
-from lit_l2softmax.data import MNISTData, mnist_files
+from lit_l2softmax.data import MNISTData, downloads, mnist_files
 from lit_l2softmax.errors import DataError
 
 
@@ -63,8 +63,8 @@ def test_it_is_found_in_every_usual_place_packed_or_not(tiny, tmp_path, below, s
 
 
 def test_the_root_is_the_option_then_the_variable_then_the_cache(monkeypatch, tmp_path):
-    assert str(mnist_files.data_root(None)).startswith(str(tmp_path / "cache"))
-    monkeypatch.setenv(mnist_files.VARIABLE, "/from/variable")
+    assert str(downloads.data_root(None)).startswith(str(tmp_path / "cache"))
+    monkeypatch.setenv(downloads.VARIABLE, "/from/variable")
     assert str(MNISTData().root) == "/from/variable"
     assert str(MNISTData(root="/from/option").root) == "/from/option"
 
@@ -108,7 +108,7 @@ def test_the_missing_files_are_downloaded_mirror_by_mirror(tiny, tmp_path, monke
             raise requests.exceptions.ConnectTimeout
         shutil.copy(tiny / url.rpartition("/")[2], output_file)
 
-    monkeypatch.setattr(mnist_files, "_silence", lambda url: None)
+    monkeypatch.setattr(downloads, "_silence", lambda url: None)
     monkeypatch.setattr(pooch, "HTTPDownloader", lambda **options: asked.append(options) or serve)
     data = MNISTData(root=str(root), source="mnist", batch_size=10)
     data.prepare_data()
@@ -125,7 +125,7 @@ def test_a_mirror_that_answers_with_something_else_leaves_nothing_behind(tiny, t
     def serve(url, output_file, _pooch):
         Path(output_file).write_bytes(b"<html>")
 
-    monkeypatch.setattr(mnist_files, "_silence", lambda url: None)
+    monkeypatch.setattr(downloads, "_silence", lambda url: None)
     monkeypatch.setattr(pooch, "HTTPDownloader", lambda **options: serve)
     with pytest.raises(DataError, match="answered with another file"):
         MNISTData(root=str(tmp_path / "root"), source="mnist").prepare_data()
@@ -181,10 +181,10 @@ def test_the_root_itself_comes_before_its_folders(tiny, tmp_path):
 
 def test_a_mirror_that_keeps_silent_is_given_up_in_time(monkeypatch):
     never = threading.Event()
-    monkeypatch.setattr(mnist_files, "SECONDS_TO_ANSWER", 0.2)
+    monkeypatch.setattr(downloads, "SECONDS_TO_ANSWER", 0.2)
     monkeypatch.setattr(requests, "head", lambda *_, **__: never.wait(20))
     started = time.monotonic()
-    assert mnist_files._silence("https://example.invalid/") == "no answer in 0.2 s"
+    assert downloads._silence("https://example.invalid/") == "no answer in 0.2 s"
     assert time.monotonic() - started < 10
     never.set()
 

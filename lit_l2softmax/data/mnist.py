@@ -12,6 +12,7 @@ from lit_l2softmax.errors import DataError
 
 from . import digits, mnist_files
 from .batches import batch_loader
+from .downloads import UnreachableError, UnwritableError, cache_folder, data_root
 
 Batches = DataLoader[tuple[Tensor, Tensor]]
 
@@ -63,7 +64,7 @@ class MNISTData(LightningDataModule):
         ):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self.root = mnist_files.data_root(root)
+        self.root = data_root(root)
         self.source = source
         self.batch_size, self.eval_batch_size, self.shuffle, self.seed = batch_size, eval_batch_size, shuffle, seed
         self.predict_images = predict_images
@@ -89,10 +90,10 @@ class MNISTData(LightningDataModule):
             return "digits"
         try:
             self._paths = mnist_files.obtain(self.root)
-        except (mnist_files.UnreachableError, mnist_files.UnwritableError) as error:
+        except (UnreachableError, UnwritableError) as error:
             # A folder that somebody named and that cannot be written is a mistake; the cache folder is nobody's choice.
-            named = self.root != mnist_files.cache_folder()
-            if self.source == "mnist" or (named and isinstance(error, mnist_files.UnwritableError)):
+            named = self.root != cache_folder()
+            if self.source == "mnist" or (named and isinstance(error, UnwritableError)):
                 raise
             rank_zero_warn(f"training on scikit-learn's 8x8 digits instead of MNIST: {error}")
             return "digits"
