@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -13,21 +14,35 @@ def save_grid(path: Path, images: Tensor, captions: Sequence[str], title: str) -
     """Saves images ``(N, 1, H, W)`` or ``(N, 3, H, W)``, each under its caption, as one picture."""
     columns = min(len(captions), 8)
     rows = -(-len(captions) // columns)
-    figure = Figure(figsize=(max(1.5 * columns, 3.5), 1.9 * rows + 0.5), layout="constrained")
+    lines = 1 + max(caption.count("\n") for caption in captions)
+    figure = Figure(figsize=(max(1.5 * columns, 3.5), (1.6 + 0.15 * lines) * rows + 0.5), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.axis("off")
     for axis, image, caption in zip(axes, images, captions, strict=False):
-        pixels = image.float() if image.is_floating_point() else image  # NumPy has no bfloat16
-        brightest = 1 if image.is_floating_point() else 255
-        axis.imshow(pixels.movedim(0, -1).squeeze(-1).cpu().numpy(), cmap="gray", vmin=0, vmax=brightest)
+        axis.imshow(displayable(image).movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
         axis.set_title(caption, fontsize=8, parse_math=False)  # a dollar in a file's name is no formula
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
 
-def save_confusion_matrix(path: Path, counts: Tensor, title: str) -> None:
-    """Saves how often class i (a row) was taken for class j (a column); ``counts`` is ``(C, C)``, int64.
+def displayable(image: Tensor) -> Tensor:
+    """An image of any shape and dtype on the CPU, float32 in [0, 1]; one with values outside, as a network is given
+    it when each image is standardised, is stretched from its least value to its greatest.
+    """
+    levels = image.cpu().float()
+    if not image.is_floating_point():
+        return levels / 255
+    low, high = levels.aminmax()
+    if low >= 0 and high <= 1:
+        return levels
+    return (levels - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def save_confusion_matrix(path: Path, counts: Tensor, names: Sequence[str], title: str) -> None:
+    """Saves how often class i (a row) was taken for class j (a column).
+
+    ``counts`` is ``(C, C)``, int64, ``names`` are those of the C classes.
 
     Colour shows mistakes alone, or the diagonal would drown them.
     """
@@ -41,7 +56,10 @@ def save_confusion_matrix(path: Path, counts: Tensor, title: str) -> None:
         if count:
             colour = "white" if mistakes[row, column] > 0.6 * most else "black"
             axis.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
-    axis.set(xticks=range(len(matrix)), yticks=range(len(matrix)), xlabel="predicted", ylabel="true")
+    axis.set(xlabel="predicted", ylabel="true")
+    slant = 0 if max(map(len, names)) <= 3 else 45
+    axis.set_xticks(range(len(matrix)), names, rotation=slant)
+    axis.set_yticks(range(len(matrix)), names)
     axis.set_title(title, fontsize=10)
     _save(figure, path)
 

@@ -14,7 +14,8 @@ def order(seed=0, epoch=0, size=103, batch_size=10, shuffle=True, drop_last=True
     sampler.set_epoch(epoch)
     batches = list(sampler)
     assert len(batches) == len(sampler)
-    return batches
+    assert {batch_epoch for batch_epoch, _ in batches} == {epoch}
+    return [positions for _, positions in batches]
 
 
 def test_an_epoch_is_a_permutation_of_its_own():

@@ -25,11 +25,13 @@ def reported(tmp_path, monkeypatch):
     """A test of five images in two batches: three mistakes, of growing confidence."""
     drawn = {}
     monkeypatch.setattr(
-        plots, "save_confusion_matrix", lambda path, counts, title: drawn.update(counts=counts, title=title)
+        plots,
+        "save_confusion_matrix",
+        lambda path, counts, names, title: drawn.update(counts=counts, names=names, title=title),
     )
     logger = Logger()
     trainer = type("Trainer", (), {"loggers": [logger], "is_global_zero": True, "log_dir": str(tmp_path)})()
-    module = type("Module", (), {"num_classes": 3})()
+    module = type("Module", (), {"class_names": ["cat", "bird", "frog"]})()
     report = MistakeReport(mistakes=2)
     report.on_test_start(trainer, module)
     images = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 1, 4, 4) / 5
@@ -45,15 +47,16 @@ def test_the_worst_come_first_with_their_class_and_what_they_were_taken_for(repo
     _, logger, _ = reported
     ((key, pictures, captions),) = logger.pictures
     assert key == "test/mistakes"
-    assert captions == ["2, taken for 1\np(2) = 0.000", "0, taken for 2\np(0) = 0.045"]
+    assert captions == ["frog,\ntaken for bird\np(frog) = 0.000", "cat,\ntaken for frog\np(cat) = 0.045"]
     assert [round(float(picture.mean()), 1) for picture in pictures] == [0.4, 0.6]
 
 
 def test_the_matrix_has_true_classes_in_rows(reported):
     _, logger, drawn = reported
     assert drawn["counts"].tolist() == [[1, 0, 1], [1, 1, 0], [0, 1, 0]]
+    assert drawn["names"] == ["cat", "bird", "frog"]
     assert drawn["title"] == "3 of 5 test images are mistaken"
-    assert logger.confusion == [("test/confusion_matrix", [0, 1, 2, 0, 1], [0, 0, 1, 2, 1], ["0", "1", "2"])]
+    assert logger.confusion == [("test/confusion_matrix", [0, 1, 2, 0, 1], [0, 0, 1, 2, 1], ["cat", "bird", "frog"])]
 
 
 def test_the_picture_is_in_the_runs_plots(reported):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from lit_l2softmax.data import digits
-from lit_l2softmax.data.pictures import read_digit
+from lit_l2softmax.data.pictures import read_digit, read_photograph
 from lit_l2softmax.errors import DataError
 
 
@@ -148,3 +148,42 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path, content):
         read_digit(tmp_path / "absent.png")
     with pytest.raises(DataError, match="cannot be read"):
         read_digit(tmp_path)
+
+
+def photograph(width, height):
+    """Red above, blue below, and green in the columns outside the middle square."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, :, 0] = pixels[height // 2 :, :, 2] = 200
+    spare = (width - height) // 2
+    pixels[:, :spare] = pixels[:, width - spare :] = (0, 255, 0)
+    return Image.fromarray(pixels)
+
+
+def test_a_photograph_is_its_middle_square_scaled(tmp_path):
+    image = read_photograph(saved(tmp_path, photograph(300, 160)), side=32)
+    assert (image.shape, image.dtype) == ((3, 32, 32), torch.uint8)
+    assert (image[1] < 30).all()  # the scaling rings a little
+    assert (image[0, :14] > 180).all()
+    assert (image[2, 18:] > 180).all()
+    assert image[2, :14].max() < 30
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera's word for a quarter turn
+    sideways = saved(tmp_path, photograph(300, 160).rotate(90, expand=True), "y.png", exif=turned)
+    assert torch.equal(read_photograph(sideways, side=32), image)
+
+
+def test_a_photograph_may_be_grey_transparent_or_of_16_bits(tmp_path):
+    grey = Image.fromarray(np.full((40, 40), 80, np.uint8))
+    assert (read_photograph(saved(tmp_path, grey), side=32) == 80).all()
+    nothing = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
+    assert (read_photograph(saved(tmp_path, nothing, "n.png"), side=32) == 255).all()
+    deep = Image.fromarray(np.linspace(0, 65_535, 1600).astype(np.uint16).reshape(40, 40))
+    image = read_photograph(saved(tmp_path, deep, "d.png"), side=32)
+    assert image[0, 0].float().mean() < 10
+    assert image[0, -1].float().mean() > 245
+
+
+def test_a_photograph_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"x.png is not a picture"):
+        read_photograph(tmp_path / "x.png", side=32)

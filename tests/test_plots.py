@@ -43,10 +43,15 @@ def test_any_name_can_be_a_caption(tmp_path, caption):
 
 
 def test_the_matrixs_axes_say_which_is_which(tmp_path, monkeypatch):
-    texts, labels = [], {}
+    texts, labels, ticks = [], {}, {}
+    monkeypatch.setattr(Axes, "set_xticks", lambda self, positions, names, **_: ticks.update(x=list(names)))
+    monkeypatch.setattr(Axes, "set_yticks", lambda self, positions, names, **_: ticks.update(y=list(names)))
     monkeypatch.setattr(Axes, "text", lambda self, x, y, text, **_: texts.append((x, y, text)))
     monkeypatch.setattr(Axes, "set", lambda self, **options: labels.update(options))
-    plots.save_confusion_matrix(tmp_path / "matrix.png", torch.tensor([[9, 2], [0, 7]]), "two mistakes")
+    plots.save_confusion_matrix(
+        tmp_path / "matrix.png", torch.tensor([[9, 2], [0, 7]]), ["cat", "automobile"], "two mistakes"
+    )
+    assert ticks == {"x": ["cat", "automobile"], "y": ["cat", "automobile"]}
     assert (1, 0, "2") in texts  # true class 0, in the first row, taken for 1, in the second column
     assert (labels["xlabel"], labels["ylabel"]) == ("predicted", "true")
 
@@ -61,7 +66,17 @@ def test_a_grid_takes_colour_and_bytes(tmp_path):
 
 def test_a_confusion_matrix_colours_mistakes_and_not_what_is_right(tmp_path):
     counts = torch.tensor([[90, 0, 0], [0, 80, 30], [0, 0, 70]])
-    plots.save_confusion_matrix(tmp_path / "matrix.png", counts, "thirty mistakes")
+    plots.save_confusion_matrix(tmp_path / "matrix.png", counts, "012", "thirty mistakes")
     pixels = np.asarray(Image.open(tmp_path / "matrix.png").convert("RGB")).astype(int)
     dark_orange = (pixels[..., 0] > 100) & (pixels[..., 2] < 60)
     assert 0.02 < dark_orange.mean() < 0.12  # one of nine fields, of a picture that is more than the matrix
+
+
+def test_what_is_displayed_lies_between_zero_and_one():
+    levels = torch.tensor([[0.0, 0.25], [0.5, 0.9]])
+    assert torch.equal(plots.displayable(levels), levels)  # as it is: black stays black where nothing is
+    assert torch.equal(plots.displayable(levels.bfloat16()), levels.bfloat16().float())
+    assert torch.equal(plots.displayable(torch.tensor([[0, 51]], dtype=torch.uint8)), torch.tensor([[0.0, 0.2]]))
+    for beyond in (torch.tensor([[-3.0, -1.0, 5.0]]), torch.tensor([[0.0, 0.5, 2.0]])):
+        assert torch.equal(plots.displayable(beyond), torch.tensor([[0.0, 0.25, 1.0]]))
+    assert torch.equal(plots.displayable(torch.full((2, 2), -7.0)), torch.zeros(2, 2))

@@ -15,7 +15,8 @@ from lit_l2softmax.loggers import RunWandbLogger
 class MistakeReport(Callback):
     """Draws the confusion matrix and the images whose true class got the least probability.
 
-    It wants a ``test_step`` that returns the logits, ``(N, C)``, and batches of images and labels. Pictures go to
+    It wants a module whose ``test_step`` returns the logits, ``(N, C)``, and whose ``class_names`` are C words, and
+    batches of images and labels. Pictures go to
     ``plots/`` of the run; a trainer without a record gets none.
 
     Args:
@@ -57,13 +58,16 @@ class MistakeReport(Callback):
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
         labels, predictions = torch.cat(self._labels), torch.cat(self._predictions)
-        classes = cast(Any, pl_module).num_classes
-        counts = multiclass_confusion_matrix(predictions, labels, classes)
+        names: list[str] = cast(Any, pl_module).class_names
+        counts = multiclass_confusion_matrix(predictions, labels, len(names))
         wrong = int((labels != predictions).sum())
         plots.save_confusion_matrix(
-            folder / "confusion_matrix.png", counts, f"{wrong:,} of {len(labels):,} test images are mistaken"
+            folder / "confusion_matrix.png", counts, names, f"{wrong:,} of {len(labels):,} test images are mistaken"
         )
-        captions = [f"{label}, taken for {taken}\np({label}) = {p:.3f}" for p, label, taken, _ in self._worst]
+        captions = [
+            f"{names[label]},\ntaken for {names[taken]}\np({names[label]}) = {p:.3f}"
+            for p, label, taken, _ in self._worst
+        ]
         if self._worst:
             images = torch.stack([image for *_, image in self._worst])
             plots.save_grid(
@@ -71,8 +75,7 @@ class MistakeReport(Callback):
             )
         for logger in trainer.loggers:
             if isinstance(logger, RunWandbLogger):
-                names = [str(number) for number in range(classes)]
                 logger.log_confusion("test/confusion_matrix", labels.tolist(), predictions.tolist(), names)
                 if self._worst:
-                    arrays = [image.movedim(0, -1).squeeze(-1).numpy() for *_, image in self._worst]
+                    arrays = [plots.displayable(image).movedim(0, -1).squeeze(-1).numpy() for *_, image in self._worst]
                     logger.log_pictures("test/mistakes", arrays, captions)

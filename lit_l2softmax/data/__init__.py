@@ -1,5 +1,6 @@
 """One LightningDataModule per data set."""
 
+from .cifar10 import CIFAR10Data
 from .mnist import MNISTData
 
-__all__ = ["MNISTData"]
+__all__ = ["CIFAR10Data", "MNISTData"]

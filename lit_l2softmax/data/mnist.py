@@ -1,5 +1,7 @@
 """MNIST with its canonical split, or, said aloud, the digits that scikit-learn carries."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,6 +15,7 @@ from lit_l2softmax.errors import DataError
 from . import digits, mnist_files
 from .batches import batch_loader
 from .downloads import UnreachableError, UnwritableError, cache_folder, data_root
+from .pictures import Ink, read_digit
 
 Batches = DataLoader[tuple[Tensor, Tensor]]
 
@@ -75,10 +78,16 @@ class MNISTData(LightningDataModule):
         """What the data are called in print."""
         return "scikit-learn's digits, NOT MNIST" if self.resolved_source == "digits" else "MNIST"
 
-    @property
-    def digit_box(self) -> int:
-        """Side of the square that holds the ink of a training image: 20 in MNIST, nearly all of the enlarged digits."""
-        return 28 if self.source == "digits" else 20
+    def own_images(self, paths: Sequence[Path], ink: Ink) -> Tensor:
+        """A person's own pictures of a digit each, ``(N, 1, 28, 28)``, float32, as the network wants them.
+
+        Raises:
+            DataError: naming the picture that cannot be used.
+        """
+        box = (
+            28 if self.source == "digits" else 20
+        )  # holds the ink of a training image; the enlarged digits fill theirs
+        return torch.stack([read_digit(path, ink=ink, box=box) for path in paths])
 
     def prepare_data(self) -> None:
         """Finds or downloads the files and verifies them, once in a process."""

@@ -1,7 +1,8 @@
-"""A person's own pictures of digits, brought into the shape that the networks were trained on.
+"""A person's own pictures, brought into the shape that the networks were trained on.
 
-MNIST's own preparation (LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", section III.A):
-light ink on a dark ground, scaled into a box, its centre of mass in the middle of 28x28 pixels.
+Photographs are cut to a square and scaled. Digits are prepared as MNIST's were (LeCun et al. 1998, "Gradient-Based
+Learning Applied to Document Recognition", section III.A): light ink on a dark ground, scaled into a box, its centre of
+mass in the middle of 28x28 pixels.
 """
 
 from pathlib import Path
@@ -22,6 +23,7 @@ SIDE = 28
 MOST_PIXELS = 50_000_000
 LEAST_CONTRAST = 0.15  # of the range from black to white; the noise of paper and sensors stays below
 LOOK_SIDE = 112  # a larger picture is averaged down to this before its contrast is judged, which takes its noise away
+_MANY_BITS = ("I", "F")  # Pillow's modes of 16 and 32 bits
 FAINT = 0.25  # of the darkest ink: what is fainter is ground
 
 
@@ -39,8 +41,23 @@ def read_digit(path: Path, *, ink: Ink = "auto", box: int = 20) -> Tensor:
     return torch.from_numpy(_centred(_ink(_grey(path), path, ink), box))[None]
 
 
-def _grey(path: Path) -> Grey:
-    """Luminance in [0, 1], transparency laid on a ground that the visible part stands out from."""
+def read_photograph(path: Path, *, side: int) -> Tensor:
+    """The middle square of a picture scaled to ``(3, side, side)``, uint8; what is transparent becomes white.
+
+    Raises:
+        DataError: naming the picture, where it cannot be read, is animated or enormous.
+    """
+    picture = _opened(path)
+    if picture.mode.startswith(_MANY_BITS):
+        picture = Image.fromarray(np.round(255 * _normalised(picture, path)).astype(np.uint8))
+    visible = picture.convert("RGBA")
+    colours = Image.alpha_composite(Image.new("RGBA", visible.size, "white"), visible).convert("RGB")
+    square = ImageOps.fit(colours, (side, side), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(square).copy()).movedim(-1, 0).contiguous()
+
+
+def _opened(path: Path) -> Image.Image:
+    """The picture, turned as its camera says."""
     try:
         with Image.open(path) as picture:
             if (frames := getattr(picture, "n_frames", 1)) > 1:
@@ -51,7 +68,7 @@ def _grey(path: Path) -> Grey:
                     f"scale it down to {MOST_PIXELS:,} pixels or fewer"
                 )
             picture.load()
-            upright = ImageOps.exif_transpose(picture)
+            return ImageOps.exif_transpose(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path} is enormous; scale it down to {MOST_PIXELS:,} pixels or fewer") from error
     except FileNotFoundError as error:
@@ -61,11 +78,20 @@ def _grey(path: Path) -> Grey:
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for a damaged file
         raise DataError(f"the picture {path} is damaged or cannot be read: {error}") from error
 
-    if upright.mode.startswith(("I", "F")):  # 16 and 32 bits
-        values = np.asarray(upright, dtype=np.float32)
-        if not np.isfinite(values).all():
-            raise DataError(f"the picture {path} holds values that are not numbers")
-        return np.asarray(np.clip(values, 0, None) / max(float(values.max()), 1e-12), np.float32)
+
+def _normalised(picture: Image.Image, path: Path) -> Grey:
+    """A grey picture of 16 or 32 bits in [0, 1], its lightest pixel at 1."""
+    values = np.asarray(picture, dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise DataError(f"the picture {path} holds values that are not numbers")
+    return np.asarray(np.clip(values, 0, None) / max(float(values.max()), 1e-12), np.float32)
+
+
+def _grey(path: Path) -> Grey:
+    """Luminance in [0, 1], transparency laid on a ground that the visible part stands out from."""
+    upright = _opened(path)
+    if upright.mode.startswith(_MANY_BITS):
+        return _normalised(upright, path)
     luminance_and_alpha = np.asarray(upright.convert("RGBA").convert("LA"), dtype=np.float32) / 255
     luminance, opacity = luminance_and_alpha[..., 0], luminance_and_alpha[..., 1]
     visible = float((luminance * opacity).sum() / max(float(opacity.sum()), 1e-12))
