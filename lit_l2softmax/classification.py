@@ -1,6 +1,8 @@
 """The training procedure of a classifier: any network that gives features, any head that gives a loss and logits."""
 
-from typing import Any, ClassVar, Protocol, cast
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -8,7 +10,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from .callbacks import MistakeReport
+from .callbacks import ExponentialMovingAverage, MistakeReport
+from .messages import nearest_or_all
 
 
 class Head(Protocol):
@@ -23,7 +26,7 @@ class Head(Protocol):
 
 
 class LitClassification(LightningModule):
-    """Trains ``head(network(images), labels)`` and measures accuracy by the head's logits.
+    """Trains ``head(network(images), labels)`` and measures accuracy by the head's logits, which calling it returns.
 
     The optimiser is the command line's ``--optimizer`` and ``--lr_scheduler``; Python users assign
     ``configure_optimizers`` or subclass.
@@ -31,23 +34,56 @@ class LitClassification(LightningModule):
     Args:
         network: maps a batch of inputs to features ``(N, D)``.
         head: a module that keeps the promises of :class:`Head`.
+        weight_decay: half of it times the sum of the squares of the ``decayed_weights`` is added to the loss that is
+            minimised, as TensorFlow's tutorials do; for SGD the same as its option of that name.
+        decayed_weights: names of parameters, ``network.local3.weight``.
+        ema_decay: what is evaluated is the moving average of the weights, see ``ExponentialMovingAverage``; the weights
+            themselves when None.
+        ema_order: whether the average of a step is taken after its update or before it.
+        compile_network: ``torch.compile``'s mode for the network, ``"reduce-overhead"`` being CUDA graphs; the names of
+            weights in checkpoints stay.
 
     Attributes:
         validation_metrics: what a checkpoint can be selected by, and which of its extremes is the best.
 
+    Raises:
+        ValueError: where the head does not fit the network, or a decayed weight does not exist.
+
     Metrics: every ``log_every_n_steps`` steps ``train/loss`` and ``train/accuracy`` of the batch,
     ``train/feature_norm`` (the mean length of its features before the constraint), ``train/alpha`` and
-    ``train/learning_rate``; ``val/*`` and ``test/*`` are means over all samples, ``*/images`` how many those are.
+    ``train/learning_rate``; with weight decay also ``train/cross_entropy`` and ``train/weight_decay/*``, whose sum is
+    the loss. ``val/*`` and ``test/*`` are means over all samples, without weight decay, ``*/images`` how many those
+    are. Data that validate on something else say so by a ``validation_name``, which is then the metrics'.
     """
 
     validation_metrics: ClassVar[dict[str, str]] = {"val/accuracy": "max", "val/loss": "min"}
 
-    def __init__(self, network: nn.Module, head: nn.Module) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        head: nn.Module,
+        weight_decay: float = 0.0,
+        decayed_weights: Sequence[str] = (),
+        ema_decay: float | None = None,
+        ema_order: Literal["after", "before"] = "after",
+        compile_network: Literal["default", "reduce-overhead", "max-autotune"] | None = None,
+    ) -> None:
         super().__init__()
         if (given := getattr(network, "out_features", None)) != (wanted := getattr(head, "in_features", given)):
             raise ValueError(f"the network gives {given} features, the head wants {wanted}")
         self.network = network
         self.head = head
+        if not 0 <= weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be 0 or a finite positive number, got {weight_decay}")
+        parameters = [name for name, _ in self.named_parameters()]
+        for name in decayed_weights:
+            if name not in parameters:
+                raise ValueError(f"decayed_weights: there is no weight {name!r}{nearest_or_all(name, parameters)}")
+        self.weight_decay, self.decayed_weights = weight_decay, tuple(decayed_weights)
+        self.ema_decay, self.ema_order = ema_decay, ema_order
+        self.configure_callbacks()  # refuses a decay before anything is made
+        if compile_network is not None:
+            network.compile(mode=compile_network)
         self.val_accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
         self.test_accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
 
@@ -57,25 +93,45 @@ class LitClassification(LightningModule):
         return self._head.num_classes
 
     @property
+    def class_names(self) -> list[str]:
+        """What the classes are called: by the data of the trainer, else by their numbers."""
+        data = getattr(self._trainer, "datamodule", None)
+        return list(getattr(data, "class_names", None) or map(str, range(self.num_classes)))
+
+    @property
     def _head(self) -> Head:
         return cast(Head, self.head)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The mean loss of a batch."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(N, C)`` of a batch of inputs."""
+        return self._head.logits(self.network(images))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Any]:
+        """The mean ``loss`` of a batch, and by name, detached, all ``losses`` that are added up in it."""
         images, labels = batch
         features = self.network(images)
-        loss = self._head(features, labels)
+        loss = cross_entropy = self._head(features, labels)
+        losses = {}
+        if self.weight_decay and self.decayed_weights:
+            decay = {
+                f"weight_decay/{name}": self.weight_decay / 2 * self.get_parameter(name).square().sum()
+                for name in self.decayed_weights
+            }
+            loss = cross_entropy + torch.stack(list(decay.values())).sum()
+            losses = {"cross_entropy": cross_entropy.detach()} | {name: term.detach() for name, term in decay.items()}
+        losses["loss"] = loss.detach()
         # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one. Which
         # these are is for Lightning to say: after a resumption its count of batches and global_step may differ.
         if self.trainer._logger_connector.should_update_logs:
-            self._record(features.detach(), labels, loss.detach())
-        return loss
+            self._record(features.detach(), labels, losses)
+        return {"loss": loss, "losses": losses}
 
     @torch.no_grad()
-    def _record(self, features: Tensor, labels: Tensor, loss: Tensor) -> None:
-        self.log("train/loss", loss, prog_bar=True)
+    def _record(self, features: Tensor, labels: Tensor, losses: dict[str, Tensor]) -> None:
+        self.log("train/loss", losses["loss"], prog_bar=True)
         self.log_dict(
-            {
+            {f"train/{name}": term for name, term in losses.items() if name != "loss"}
+            | {
                 "train/accuracy": (self._head.logits(features).argmax(1) == labels).float().mean(),
                 "train/feature_norm": features.float().norm(dim=1).mean(),
                 "train/alpha": torch.as_tensor(self._head.alpha),
@@ -94,16 +150,19 @@ class LitClassification(LightningModule):
         return logits
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Adds a batch to ``val/loss`` and ``val/accuracy``."""
-        self._evaluate(batch, "val", self.val_accuracy)
+        """Adds a batch to ``val/loss`` and ``val/accuracy``, or to what the data say they validate on."""
+        data = getattr(self.trainer, "datamodule", None)
+        self._evaluate(batch, getattr(data, "validation_name", "val"), self.val_accuracy)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Adds a batch to ``test/loss`` and ``test/accuracy``; returns its logits ``(N, C)``."""
         return self._evaluate(batch, "test", self.test_accuracy)
 
     def configure_callbacks(self) -> list[Callback]:
-        """What belongs to every classification."""
-        return [MistakeReport()]
+        """What belongs to every classification, and the average of the weights where one is asked for."""
+        if self.ema_decay is None:
+            return [MistakeReport()]
+        return [MistakeReport(), ExponentialMovingAverage(self.ema_decay, self.ema_order)]
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """What the classifier sees and what it says.

@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,11 +20,13 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from . import __version__, arguments, plots, runs
-from .callbacks import ConfiguredOptimizer, FinalCheckpoint, PlainProgress, RunConfig, TerminalProgress
-from .data.pictures import Ink, read_digit
+from .callbacks import ConfiguredOptimizer, LastCheckpoint, PlainProgress, RunConfig, TerminalProgress
+from .data.pictures import Ink
 from .errors import ConfigError, DataError, RunError
 from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
 from .messages import nearest_or_all, one_line
@@ -79,7 +81,7 @@ class LitCLI(LightningCLI):
             # `arguments` turns it into --config and --ckpt_path before this parser sees it; it is here for --help.
             parser.add_argument("--run", type=str, help="Run folder: brings its configuration and its checkpoint.")
         if self._adding_subcommand == "predict":
-            parser.add_argument("--images", type=str, nargs="+", help="Pictures of your own, one digit each.")
+            parser.add_argument("--images", type=str, nargs="+", help="Pictures of your own, one object or digit each.")
             parser.add_argument("--ink", type=Ink, default="auto", help="Whether your digits are dark or light.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -108,7 +110,7 @@ class LitCLI(LightningCLI):
             checkpoint = options.checkpoint
             checkpoint.dirpath = str(self.run_folder / "checkpoints")
             checkpoint.filename = "best" if checkpoint.save_top_k == 1 else "{step}"
-            checkpoint.save_last = True
+            checkpoint.save_last = None  # LastCheckpoint's business
             if checkpoint.monitor is None:
                 checkpoint.save_top_k = 0  # without a metric there is no best, only the last
 
@@ -129,9 +131,16 @@ class LitCLI(LightningCLI):
             raise ConfigError(
                 f"the data have {classes} classes, the head has {wanted}: --model.head.num_classes={classes}"
             )
+        if self.subcommand != "fit" or (monitor := self.config.fit.checkpoint.monitor) is None:
+            return
+        if getattr(self.datamodule, "validation_name", "val") == "test":
+            raise ConfigError(
+                "checkpoint.monitor: no image is kept from training, and nothing is selected on test images; "
+                "--checkpoint.monitor=null, or --data.validation=5000"
+            )
         better: dict[str, str] | None = getattr(self.model, "validation_metrics", None)
-        if self.subcommand == "fit" and better is not None and self.config.fit.checkpoint.monitor is not None:
-            monitor, mode = self.config.fit.checkpoint.monitor, self.config.fit.checkpoint.mode
+        if better is not None:
+            mode = self.config.fit.checkpoint.mode
             if monitor not in better:
                 raise ConfigError(f"checkpoint.monitor: {monitor!r} is not validated{nearest_or_all(monitor, better)}")
             if mode != better[monitor]:
@@ -151,7 +160,7 @@ class LitCLI(LightningCLI):
         else:
             kwargs["default_root_dir"] = str(self.run_folder)
             callbacks.append(ConfiguredOptimizer())
-            callbacks.append(FinalCheckpoint(self.run_folder / "checkpoints" / "last.ckpt"))
+            callbacks.append(LastCheckpoint(self.run_folder / "checkpoints" / "last.ckpt"))
             callbacks.append(RunConfig(self.run_folder / runs.CONFIG_FILE, runs.CONFIG_KEY, self._config_as_told))
             if options.logger in (None, True):
                 kwargs["logger"] = self._loggers(self.run_folder)
@@ -165,6 +174,15 @@ class LitCLI(LightningCLI):
         if mode != "disabled":
             loggers.append(RunWandbLogger(folder, options, mode, yaml.safe_load(self._config_as_told)))
         return loggers
+
+    @staticmethod
+    def configure_optimizers(
+        lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: LRScheduler | None = None
+    ) -> Any:
+        """As Lightning's, which steps every schedule once an epoch, but for those that say they count steps."""
+        if getattr(lr_scheduler, "interval", "epoch") == "step":
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}
+        return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
@@ -184,7 +202,12 @@ class LitCLI(LightningCLI):
     def before_fit(self) -> None:
         """Claims the run folder, so that a place that cannot be written is known before anything is downloaded."""
         if self.config.fit.ckpt_path is not None:
-            runs.check_weights(self.model, Path(self.config.fit.ckpt_path))
+            checkpoint = Path(self.config.fit.ckpt_path)
+            runs.check_weights(self.model, checkpoint)
+            if runs.raw_weights(checkpoint) is not None and getattr(self.model, "ema_decay", 0.0) is None:
+                raise ConfigError(
+                    f"{checkpoint} holds averaged weights, which training would go on from; give --model.ema_decay"
+                )
         if self.run_folder is not None:
             runs.create(self.run_folder)
 
@@ -218,8 +241,7 @@ class LitCLI(LightningCLI):
             judged = judged.with_name(Path(checkpoint.best_model_path).name)
             selected = {checkpoint.monitor: float(checkpoint.best_model_score)}
         steps = self.trainer.global_step
-        runs.load_weights(self.model, judged)
-        (scores,) = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        scores = self._scores(self.trainer.test, judged, model=self.model, datamodule=self.datamodule)
         result = {
             **selected,
             **scores,
@@ -242,18 +264,28 @@ class LitCLI(LightningCLI):
 
     def validate(self, ckpt_path: str, **options: Any) -> None:
         """Scores the validation split."""
-        runs.load_weights(self.model, Path(ckpt_path))
-        self._print_scores(self.trainer.validate(**{**options, "verbose": False}))
+        print(_line(self._scores(self.trainer.validate, Path(ckpt_path), **options), self.datamodule))
 
     def test(self, ckpt_path: str, **options: Any) -> None:
         """Scores the test split."""
-        runs.load_weights(self.model, Path(ckpt_path))
-        self._print_scores(self.trainer.test(**{**options, "verbose": False}))
+        print(_line(self._scores(self.trainer.test, Path(ckpt_path), **options), self.datamodule))
 
-    def _print_scores(self, scores: Sequence[Mapping[str, float]]) -> None:
+    def _scores(self, scored: Callable[..., Any], checkpoint: Path, **options: Any) -> dict[str, float]:
+        """The figures of a checkpoint's weights; where those are averages, also those of the weights they average."""
+        runs.load_weights(self.model, checkpoint)
+        scores: list[dict[str, float]] = scored(**{**options, "verbose": False})
         if not scores:
             raise ConfigError("no batch was scored: the options leave none")
-        print(_line(scores[0], self.datamodule))
+        if (weights := runs.raw_weights(checkpoint)) is None:
+            return scores[0]
+        self.model.load_state_dict(weights)
+        loggers, self.trainer.loggers = self.trainer.loggers, []  # the record has these figures under another name
+        (raw,) = scored(**{**options, "verbose": False})
+        self.trainer.loggers = loggers
+        raw = {f"{name}_raw": value for name, value in raw.items() if not name.endswith("/images")}
+        for logger in loggers:
+            logger.log_metrics(raw, self.trainer.global_step)
+        return scores[0] | raw
 
     def predict(self, ckpt_path: str, **options: Any) -> None:
         """Prints the class and the probability of each image, and draws the images with them."""
@@ -261,8 +293,9 @@ class LitCLI(LightningCLI):
         runs.load_weights(self.model, checkpoint)
         own: list[str] | None = self.config.predict.images
         if own:
-            box = getattr(self.datamodule, "digit_box", 20)
-            images = torch.stack([read_digit(Path(path), ink=self.config.predict.ink, box=box) for path in own])
+            if not hasattr(self.datamodule, "own_images"):
+                raise ConfigError(f"{_title(self.datamodule)} takes no pictures of one's own: leave --images out")
+            images = self.datamodule.own_images([Path(path) for path in own], self.config.predict.ink)
             names = own
             options |= {"datamodule": None, "dataloaders": DataLoader([images], batch_size=None)}  # type: ignore[arg-type]  # one batch
         batches = cast(list[dict[str, Tensor]], self.trainer.predict(**{**options, "return_predictions": True}))
@@ -273,6 +306,8 @@ class LitCLI(LightningCLI):
         if not own:
             images = torch.cat([images for images, _ in self.datamodule.predict_dataloader()])
             names = [f"test image {number}" for number in range(len(images))]
+        classes = getattr(self.datamodule, "class_names", None)
+        predictions = [classes[number] if classes else number for number in predictions]
         for name, prediction, probability in zip(names, predictions, probabilities, strict=True):
             print(f"{name}: {prediction}  (probability {probability:.4f})")
         picture = runs.plots_folder(checkpoint) / f"predictions-{runs.new_name()}.png"
@@ -346,6 +381,7 @@ def _quiet() -> None:
         "dirpath has changed",  # a resumed run has a folder of its own
         "smaller than the logging interval",  # records are kept every so many steps of the run, not of an epoch
         "LeafSpec",  # Lightning's own use of torch
+        "torch.jit.script_method",  # torch's own, when it compiles
     ):
         warnings.filterwarnings("ignore", message=f".*{message}.*")
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)

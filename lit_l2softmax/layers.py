@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .alpha import alpha_lower_bound
+from .initializers import truncated_normal_
 from .kernels.local_response_norm import checked_size
 from .ops import Window, linear_l2_softmax_cross_entropy, local_response_norm
 
@@ -89,13 +90,16 @@ class L2SoftmaxLoss(nn.Module):
         normalize_weight: whether the class weights are normalised too (NormFace); such a head has no bias.
         angular_margin: radians, ArcFace's m; needs ``normalize_weight``.
         cosine_margin: CosFace's m; needs ``normalize_weight``.
+        weight_std: the class weights start from a normal distribution of this deviation, cut at two of them; from
+            Glorot's uniform one when None.
 
     Attributes:
-        weight: ``(C, D)``, Glorot-uniform at first, as in the tutorials.
+        weight: ``(C, D)``.
         bias: ``(C,)``, zero at first; None with ``normalize_weight``.
 
     Raises:
-        ValueError: on an alpha that is negative or not finite, or 0 together with an option that needs a sphere.
+        ValueError: on an alpha that is negative or not finite, or 0 together with an option that needs a sphere; on a
+            weight_std that is not positive.
 
     Source: Ranjan et al. 2017, arXiv:1703.09507, eq. 3; the margins' sources are named in the operator's file.
     """
@@ -111,8 +115,11 @@ class L2SoftmaxLoss(nn.Module):
         normalize_weight: bool = False,
         angular_margin: float = 0.0,
         cosine_margin: float = 0.0,
+        weight_std: float | None = None,
     ) -> None:
         super().__init__()
+        if weight_std is not None and not 0 < weight_std < math.inf:
+            raise ValueError(f"weight_std must be a finite positive number, got {weight_std}")
         if not 0 <= alpha < math.inf:
             raise ValueError(f"alpha must be 0 (plain softmax) or a finite positive number, got {alpha}")
         if alpha == 0 and (learn_alpha or normalize_weight):
@@ -128,6 +135,7 @@ class L2SoftmaxLoss(nn.Module):
         self.in_features, self.num_classes = in_features, num_classes
         self.normalize_weight = normalize_weight
         self.angular_margin, self.cosine_margin = angular_margin, cosine_margin
+        self.weight_std = weight_std
         self.weight = nn.Parameter(torch.empty(num_classes, in_features))
         self.bias = None if normalize_weight else nn.Parameter(torch.empty(num_classes))
         self.constrained = alpha > 0
@@ -138,8 +146,11 @@ class L2SoftmaxLoss(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weight from Glorot's uniform distribution and sets the bias to zero; alpha stays."""
-        nn.init.xavier_uniform_(self.weight)
+        """Draws the weight from its distribution and sets the bias to zero; alpha stays."""
+        if self.weight_std is None:
+            nn.init.xavier_uniform_(self.weight)
+        else:
+            truncated_normal_(self.weight, self.weight_std)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

@@ -117,6 +117,15 @@ def check_weights(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
     return saved
 
 
+def raw_weights(checkpoint: Path) -> dict[str, Any] | None:
+    """The weights that a checkpoint's weights are the moving average of; None where they are no average.
+
+    Raises:
+        RunError: as ``read_checkpoint``.
+    """
+    return read_checkpoint(checkpoint).get("current_model_state")
+
+
 def load_weights(module: nn.Module, checkpoint: Path) -> None:
     """Copies a checkpoint's weights into ``module``; nothing is copied where they do not fit.
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_l2softmax"
 # From the bottom up; a module may import what stands on a line below its own.
 LAYERS = [
-    ["__init__", "kernels", "errors", "messages", "program", "alpha", "plots"],
+    ["__init__", "kernels", "errors", "messages", "program", "alpha", "initializers", "plots", "schedules"],
     ["ops", "shipped"],
     ["layers"],
     ["networks"],

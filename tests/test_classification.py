@@ -1,5 +1,7 @@
 """The classification procedure, in Python: what it returns and measures."""
 
+import json
+
 import pytest
 import torch
 from bounds import linear_l2_loss_bound
@@ -14,6 +16,9 @@ from lit_l2softmax.ops import linear_l2_softmax_cross_entropy
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:.*{message}") for message in ("does not have many workers", "LeafSpec")
 ]
+
+# What a training step asks of a trainer when nothing is recorded.
+SILENT = type("Trainer", (), {"_logger_connector": type("Connector", (), {"should_update_logs": False})})()
 
 
 @pytest.fixture
@@ -99,8 +104,109 @@ def test_training_accuracy_is_that_of_the_batch(module, monkeypatch):
     optimizer = torch.optim.SGD(module.parameters(), 0.25)
     module._trainer = type("Trainer", (), {"optimizers": [optimizer]})()
     features, labels = torch.randn(40, 1024), torch.randint(10, (40,))
-    module._record(features, labels, torch.tensor(1.5))
+    module._record(features, labels, {"loss": torch.tensor(1.5)})
     right = module.head.logits(features).argmax(1) == labels
     assert logged["train/accuracy"] == pytest.approx(float(right.float().mean()))
     assert logged["train/feature_norm"] == pytest.approx(float(features.norm(dim=1).mean()))
     assert (logged["train/alpha"], logged["train/learning_rate"], logged["train/loss"]) == (16.0, 0.25, 1.5)
+
+
+def test_weight_decay_is_what_sgd_calls_by_that_name():
+    """TensorFlow's l2_loss, halved as there, is SGD's weight_decay of those tensors and of no other."""
+    images, labels = torch.rand(16, 1, 28, 28), torch.randint(10, (16,))
+    decayed = ("network.conv1.weight", "head.weight")
+    modules = []
+    for weight_decay in (0.1, 0.0):
+        torch.manual_seed(0)
+        network = MnistConvNet(dropout=0.0)
+        modules.append(LitClassification(network, L2SoftmaxLoss(1024, 10), weight_decay, decayed).double())
+    ours, theirs = modules
+    for module in modules:
+        module.trainer = SILENT
+    groups = [{"params": [p], "weight_decay": 0.1 if name in decayed else 0.0} for name, p in theirs.named_parameters()]
+    for module, optimizer in (
+        (ours, torch.optim.SGD(ours.parameters(), lr=0.1)),
+        (theirs, torch.optim.SGD(groups, lr=0.1)),
+    ):
+        for _ in range(3):
+            optimizer.zero_grad()
+            module.training_step((images.double(), labels), 0)["loss"].backward()
+            optimizer.step()
+    for name, weight in ours.named_parameters():
+        torch.testing.assert_close(weight, theirs.get_parameter(name), rtol=1e-10, atol=1e-12)
+
+
+def test_the_loss_is_the_sum_of_its_named_parts():
+    torch.manual_seed(0)
+    decayed = ["network.dense.weight", "head.weight"]
+    module = LitClassification(MnistConvNet(dropout=0.0), L2SoftmaxLoss(1024, 10), 0.5, decayed)
+    module.trainer = SILENT
+    batch = torch.rand(8, 1, 28, 28), torch.randint(10, (8,))
+    step = module.training_step(batch, 0)
+    losses = step["losses"]
+    assert list(losses) == ["cross_entropy", *(f"weight_decay/{name}" for name in decayed), "loss"]
+    for name in decayed:
+        squares = module.get_parameter(name).detach().double().square().sum()
+        assert float(losses[f"weight_decay/{name}"]) == pytest.approx(0.25 * float(squares), rel=1e-5)
+    assert float(losses["cross_entropy"]) == pytest.approx(
+        float(module.head(module.network(batch[0]), batch[1]).detach())
+    )
+    assert float(losses["loss"]) == pytest.approx(sum(float(part) for part in losses.values()) / 2, rel=1e-6)
+    assert torch.equal(step["loss"].detach(), losses["loss"])
+    assert not any(part.requires_grad for part in losses.values())
+    plain = LitClassification(module.network, module.head, 0.0, decayed)
+    plain.trainer = SILENT
+    assert list(plain.training_step(batch, 0)["losses"]) == ["loss"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_decay": -0.1}, "weight_decay must be 0 or a finite positive number, got -0.1"),
+        ({"weight_decay": float("nan")}, "weight_decay must be 0 or a finite positive number, got nan"),
+        (
+            {"decayed_weights": ["network.dens.weight"]},
+            "decayed_weights: there is no weight 'network.dens.weight'; did you mean 'network.dense.weight'",
+        ),
+    ],
+)
+def test_a_decay_that_decays_nothing_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        LitClassification(MnistConvNet(), L2SoftmaxLoss(1024, 10), **options)
+
+
+def test_calling_the_module_gives_logits(module):
+    images = torch.rand(3, 1, 28, 28)
+    with torch.no_grad():
+        assert torch.equal(module(images), module.head.logits(module.network(images)))
+
+
+def test_classes_are_called_as_the_data_call_them(module):
+    assert module.class_names == [str(number) for number in range(10)]
+    module.trainer = type("Trainer", (), {"datamodule": type("Data", (), {"class_names": tuple("abcdefghij")})})()
+    assert module.class_names == list("abcdefghij")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
+def test_a_compiled_network_keeps_the_names_of_its_weights(module):
+    compiled = LitClassification(MnistConvNet(), L2SoftmaxLoss(1024, 10), compile_network="default")
+    assert list(compiled.state_dict()) == list(module.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*torch.jit.script_method")
+def test_a_compiled_network_trains_as_the_other_does(fit):
+    losses = []
+    for compile_network in ("null", "default"):
+        run, _ = fit(
+            "mnist",
+            f"--model.compile_network={compile_network}",
+            "--model.ema_decay=0.99",
+            "--model.network.dropout=0",
+            "--trainer.max_steps=8",
+            "--data.source=digits",
+        )
+        weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        losses.append((json.loads((run / "result.json").read_text())["test/loss"], list(weights)))
+    assert losses[0][1] == losses[1][1]
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-2)

@@ -279,3 +279,14 @@ def test_a_normalisation_that_cannot_be_is_refused_where_it_is_made():
         LocalResponseNorm(5, window="tf")
     with pytest.raises(ValueError, match="alpha must be at least 0"):
         LocalResponseNorm.tensorflow(alpha=-1.0)
+
+
+def test_class_weights_can_start_from_a_cut_normal():
+    torch.manual_seed(0)
+    weight = L2SoftmaxLoss(5000, 20, alpha=0.0, weight_std=0.01).weight.detach()
+    assert 0.0199 < weight.abs().max() <= 0.02
+    # A normal cut at two deviations has .8796 of its deviation; that of n numbers is off by some 1 / sqrt(2 n).
+    assert abs(weight.std() / (0.8796 * 0.01) - 1) < 5 / (2 * weight.numel()) ** 0.5
+    for std in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="weight_std must be a finite positive number, got"):
+            L2SoftmaxLoss(4, 3, weight_std=std)

@@ -12,6 +12,7 @@ from lightning.fabric.loggers.logger import _DummyExperiment as DummyExperiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+from numpy.typing import NDArray
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -113,9 +114,20 @@ class RunWandbLogger(WandbLogger):
         self._guarded(lambda: super(RunWandbLogger, self).log_metrics(metrics, step))
 
     @rank_zero_only
-    def log_pictures(self, key: str, pictures: list[Any], captions: list[str]) -> None:
+    def log_histograms(self, histograms: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], step: int) -> None:
+        """Records histograms, each as its counts and the edges of its bins."""
+        import wandb
+
+        def record() -> None:
+            drawn: dict[str, Any] = {key: wandb.Histogram(np_histogram=it) for key, it in histograms.items()}
+            super(RunWandbLogger, self).log_metrics(drawn, step)
+
+        self._guarded(record)
+
+    @rank_zero_only
+    def log_pictures(self, key: str, pictures: list[Any], captions: list[str], step: int | None = None) -> None:
         """Records pictures (arrays or file paths), each with its caption."""
-        self._guarded(lambda: self.log_image(key, pictures, caption=captions))
+        self._guarded(lambda: self.log_image(key, pictures, step, caption=captions))
 
     @rank_zero_only
     def log_confusion(self, key: str, truth: list[int], prediction: list[int], classes: list[str]) -> None:

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_l2softmax.initializers import truncated_normal_
 from lit_l2softmax.layers import LocalResponseNorm
 
 
@@ -51,8 +52,7 @@ class Cifar10ConvNet(nn.Module):
             (self.local3, 0.04, 0.1),
             (self.local4, 0.04, 0.1),
         ):
-            # tf.truncated_normal draws anew what is more than two deviations off; torch's limits are not in deviations.
-            nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+            truncated_normal_(layer.weight, std)
             assert layer.bias is not None
             nn.init.constant_(layer.bias, bias)
         # Pixel by pixel in memory, as convolutions want it on a CPU.

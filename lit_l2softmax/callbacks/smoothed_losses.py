@@ -1,0 +1,53 @@
+"""Every loss of a training step as a moving average, beside what it is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+class SmoothedLosses(Callback):
+    """Logs ``train/<name>_smoothed`` for each of the ``losses`` that ``training_step`` returns by name.
+
+    Args:
+        decay: what is kept of the average in a step.
+        debias: whether the average is divided by 1 - decay ** steps. The tutorial's starts at zero and is not, so its
+            first dozens of values are too small.
+
+    Raises:
+        ValueError: on a decay outside [0, 1).
+
+    Source: tensorflow/models, tutorials/image/cifar10/cifar10.py (2017), ``_add_loss_summaries``.
+    """
+
+    def __init__(self, decay: float = 0.9, debias: bool = True) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"the decay of smoothed losses must be in [0, 1), got {decay}")
+        self.decay, self.debias = decay, debias
+        self._averages: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averages so far."""
+        return {"averages": self._averages, "steps": self._steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from them."""
+        self._averages, self._steps = state_dict["averages"], state_dict["steps"]
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Adds a batch's losses, and logs the averages where this step's record is kept."""
+        if not isinstance(outputs, Mapping):
+            return  # a training step that was skipped
+        self._steps += 1
+        for name, loss in outputs["losses"].items():
+            before = self._averages.get(name, torch.zeros_like(loss)).to(loss.device)
+            self._averages[name] = torch.lerp(loss, before, self.decay)
+        if trainer._logger_connector.should_update_logs:
+            share = 1 - self.decay**self._steps if self.debias else 1.0
+            pl_module.log_dict({f"train/{name}_smoothed": value / share for name, value in self._averages.items()})
