@@ -71,7 +71,9 @@ def check_that_both_compute_the_same(ours):
     check_same_gradients(twin, loss, plain, expected, name, terms)
 
     decayed = (ours.module.get_parameter(weight).detach().double() for weight in MODEL["decayed_weights"])
-    total = float(expected.detach()) + MODEL["weight_decay"] / 2 * float(sum(weight.square().sum() for weight in decayed))
+    total = float(expected.detach()) + MODEL["weight_decay"] / 2 * float(
+        sum(weight.square().sum() for weight in decayed)
+    )
     first_loss = float(ours.fit(0, untimed_steps=1).first_loss)
     # Its terms are rounded to float32 once, its logits of some 1e-3 do not show, its sums of squares add pairwise.
     assert abs(first_loss - total) <= 64 * torch.finfo(torch.float32).eps / 2 * total

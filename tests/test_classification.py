@@ -1,11 +1,10 @@
 """The classification procedure, in Python: what it returns and measures."""
 
-import json
-
 import pytest
 import torch
 from bounds import linear_l2_loss_bound
 from lightning.pytorch import Trainer
+from run_records import result_of
 
 from lit_l2softmax.classification import LitClassification
 from lit_l2softmax.data import MNISTData
@@ -207,6 +206,6 @@ def test_a_compiled_network_trains_as_the_other_does(fit):
             "--data.source=digits",
         )
         weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        losses.append((json.loads((run / "result.json").read_text())["test/loss"], list(weights)))
+        losses.append((result_of(run)["test/loss"], list(weights)))
     assert losses[0][1] == losses[1][1]
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-2)

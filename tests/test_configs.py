@@ -1,12 +1,11 @@
 """Every shipped configuration runs through the real command line, and means what its name says."""
 
-import csv
-import json
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from run_records import result_of, rows_of
 
 from lit_l2softmax.__main__ import main
 
@@ -126,8 +125,7 @@ def test_system_2_starts_from_the_tutorials_total_loss(fit, data, name, seed):
     """4.68 in TensorFlow's documentation: 2.303 of ten equally likely classes, 2.373 of weight decay."""
     options, _ = data(name)
     run, _ = fit(name, *options, "--trainer.max_steps=1", "--trainer.log_every_n_steps=1", f"--seed_everything={seed}")
-    with (run / "metrics.csv").open() as file:
-        (row,) = (row for row in csv.DictReader(file) if row["train/loss"])
+    (row,) = (row for row in rows_of(run) if row["train/loss"])
     assert abs(float(row["train/loss"]) - 4.68) <= 0.02
     assert abs(float(row["train/cross_entropy"]) - 2.303) <= 0.01
     assert float(row["train/learning_rate"]) == pytest.approx(0.1)
@@ -145,8 +143,7 @@ def test_each_part_of_system_2_can_be_switched_off(fit, data, option, gone):
     columns, states = [], []
     for switch in ((), (option,)):
         run, _ = fit("cifar10", *data("cifar10")[0], "--trainer.max_steps=3", "--trainer.log_every_n_steps=1", *switch)
-        with (run / "metrics.csv").open() as file:
-            columns.append(set(csv.DictReader(file).fieldnames))
+        columns.append(set(rows_of(run)[0]))
         states.append(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
     assert (gone in columns[0]) == (gone is not None)
     assert gone not in columns[1]
@@ -193,10 +190,6 @@ def test_the_tutorial_reaches_its_figure_in_the_mean_of_three_seeds(fit, mnist_r
         run, _ = fit("mnist_tutorial", f"--data.root={mnist_root}", f"--seed_everything={seed}", "--data.source=mnist")
         accuracies.append(result_of(run)["test/accuracy"])
     assert sum(accuracies) / 3 >= 0.93
-
-
-def result_of(run):
-    return json.loads((run / "result.json").read_text())
 
 
 def test_shipped_configurations_are_found_by_name(fit, monkeypatch, tmp_path):

@@ -1,6 +1,5 @@
 """A training through the command line: what it prints, what it leaves, and what the other commands make of it."""
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from run_records import result_of, rows_of
 
 from lit_l2softmax import runs
 from lit_l2softmax.__main__ import main
@@ -21,11 +21,6 @@ SHORT = [
     "--data.source=digits",
     "--data.batch_size=32",
 ]
-
-
-def metrics_of(run):
-    with (run / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -55,7 +50,7 @@ def test_a_run_leaves_one_folder_with_its_config_metrics_checkpoints_and_result(
     assert run.parent.name == "mnist"
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
-    result = json.loads((run / "result.json").read_text())
+    result = result_of(run)
     expected = {"data/source": "digits", "seed": 0, "steps": 20, "test/images": 400, "selected_by": "val/accuracy"}
     assert expected.items() <= result.items()
     assert result["checkpoint"] == "checkpoints/best.ckpt"
@@ -63,7 +58,7 @@ def test_a_run_leaves_one_folder_with_its_config_metrics_checkpoints_and_result(
     assert result["test/loss"] > 0
     assert 0 < result["seconds"] < 300
 
-    rows = metrics_of(run)
+    rows = rows_of(run)
     assert [int(row["step"]) for row in rows if row["train/loss"]] == [4, 9, 14, 19]
     assert [int(row["step"]) for row in rows if row["val/accuracy"]] == [9, 19]
     assert [float(row["test/accuracy"]) for row in rows if row["test/accuracy"]] == [result["test/accuracy"]]
@@ -78,13 +73,13 @@ def test_a_run_leaves_one_folder_with_its_config_metrics_checkpoints_and_result(
 
 def test_the_best_checkpoint_on_validation_is_the_one_tested(fit, capsys, ruined_after_20_steps):
     run, _ = fit("mnist", *SHORT, "--trainer.max_steps=40")
-    rows = metrics_of(run)
+    rows = rows_of(run)
     validated = {int(row["step"]): float(row["val/accuracy"]) for row in rows if row["val/accuracy"]}
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
     assert validated[best - 1] == max(validated.values())
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 40
     assert best < 40
-    result = json.loads((run / "result.json").read_text())
+    result = result_of(run)
     assert result["val/accuracy"] == max(validated.values())
     capsys.readouterr()
     assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"]) == 0
@@ -102,7 +97,7 @@ def test_runs_go_below_the_working_folder_unless_told_otherwise(tmp_path, monkey
     assert main(["fit", "--config=mnist", *SHORT]) == 0
     folder = Path(capsys.readouterr().out.splitlines()[-1])
     assert folder.parts[:2] == ("runs", "mnist")
-    assert json.loads((folder / "result.json").read_text())["checkpoint"] == "checkpoints/best.ckpt"
+    assert result_of(folder)["checkpoint"] == "checkpoints/best.ckpt"
     assert main(["test", f"--run={folder}"]) == 0
     assert main(["predict", f"--run={folder}"]) == 0
     assert len(list(folder.glob("plots/predictions-*.png"))) == 1
@@ -110,8 +105,8 @@ def test_runs_go_below_the_working_folder_unless_told_otherwise(tmp_path, monkey
 
 def test_of_several_kept_checkpoints_the_best_is_tested(fit, ruined_after_20_steps):
     run, _ = fit("mnist", *SHORT, "--trainer.max_steps=40", "--checkpoint.save_top_k=-1")
-    result = json.loads((run / "result.json").read_text())
-    validated = [float(row["val/accuracy"]) for row in metrics_of(run) if row["val/accuracy"]]
+    result = result_of(run)
+    validated = [float(row["val/accuracy"]) for row in rows_of(run) if row["val/accuracy"]]
     assert len(list((run / "checkpoints").iterdir())) == 5
     assert result["val/accuracy"] == max(validated)
     step = torch.load(run / result["checkpoint"], weights_only=True)["global_step"]
@@ -183,7 +178,7 @@ def test_a_module_of_ones_own_that_counts_no_images_has_its_line(tmp_path, monke
 def test_only_what_was_tested_is_counted(fit):
     run, printed = fit("mnist", *SHORT, "--trainer.limit_test_batches=1", "--data.eval_batch_size=20")
     assert "on 20 images" in printed.out
-    assert json.loads((run / "result.json").read_text())["test/images"] == 20
+    assert result_of(run)["test/images"] == 20
 
 
 def test_a_figure_that_is_not_a_number_is_null(fit):
@@ -250,7 +245,7 @@ def test_a_shipped_configuration_can_be_named_beside_a_run(trained, capsys):
 
 def test_a_checkpoint_callback_of_ones_own_does_not_judge_the_run(fit):
     run, printed = fit("mnist", *SHORT, "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint")
-    assert json.loads((run / "result.json").read_text())["checkpoint"] == "checkpoints/best.ckpt"
+    assert result_of(run)["checkpoint"] == "checkpoints/best.ckpt"
     assert "best by val/accuracy" in printed.out
 
 
@@ -273,12 +268,12 @@ def test_the_substitution_is_visible_at_the_start_and_beside_the_result(fit):
     (warning,) = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
     assert "training on scikit-learn's 8x8 digits instead of MNIST" in warning
     assert "NOT MNIST" in printed.out
-    assert json.loads((run / "result.json").read_text())["data/source"] == "digits"
+    assert result_of(run)["data/source"] == "digits"
 
 
 def test_the_record_says_what_the_constraint_does(fit):
     run, _ = fit("mnist", *SHORT, "--model.head.learn_alpha=true")
-    rows = [row for row in metrics_of(run) if row["train/loss"]]
+    rows = [row for row in rows_of(run) if row["train/loss"]]
     assert all(float(row["train/feature_norm"]) > 0 for row in rows)
     assert {float(row["train/learning_rate"]) for row in rows} == {torch.tensor(0.001).item()}
     alphas = [float(row["train/alpha"]) for row in rows]
@@ -302,13 +297,13 @@ def test_a_learning_rate_of_the_command_line_beats_that_of_the_checkpoint(traine
         "--optimizer.lr=0.25",
         f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}",
     )
-    rates = {row["train/learning_rate"] for row in metrics_of(again) if row["train/loss"]}
+    rates = {row["train/learning_rate"] for row in rows_of(again) if row["train/loss"]}
     assert rates == {"0.25"}
 
 
 def test_bf16_mixed_precision_trains(fit):
     run, _ = fit("mnist", *SHORT, "--trainer.precision=bf16-mixed")
-    assert json.loads((run / "result.json").read_text())["test/accuracy"] > 0.3
+    assert result_of(run)["test/accuracy"] > 0.3
     assert (
         yaml.safe_load(runs.rebuilding_config(run / "checkpoints" / "best.ckpt"))["trainer"]["precision"]
         == "bf16-mixed"
@@ -319,7 +314,7 @@ def test_a_config_that_selects_nothing_tests_the_last_checkpoint_and_says_so(fit
     run, printed = fit("mnist_tutorial", "--trainer.max_steps=3", "--data.source=digits")
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
     assert "last; nothing was selected; 3 steps" in printed.out
-    assert json.loads((run / "result.json").read_text())["selected_by"] is None
+    assert result_of(run)["selected_by"] is None
 
 
 def test_a_second_config_cannot_drop_what_a_run_needs(fit, tmp_path):
@@ -337,7 +332,7 @@ def test_a_second_config_cannot_drop_what_a_run_needs(fit, tmp_path):
     ]
     told = yaml.safe_load((run / "config.yaml").read_text())
     assert told["model"]["init_args"]["head"]["init_args"]["alpha"] == 9
-    assert json.loads((run / "result.json").read_text())["steps"] == 3
+    assert result_of(run)["steps"] == 3
     assert printed.out.startswith("test/accuracy")
 
 
@@ -388,7 +383,7 @@ def test_alpha_can_be_0_or_learned(fit):
 
 def test_the_other_commands_score_a_run_and_a_checkpoint_alone(trained, capsys, tmp_path):
     run, _ = trained
-    result = json.loads((run / "result.json").read_text())
+    result = result_of(run)
     assert main(["test", "--run", str(run)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(
@@ -398,7 +393,7 @@ def test_the_other_commands_score_a_run_and_a_checkpoint_alone(trained, capsys, 
     alone = tmp_path / "alone.ckpt"
     (run / "checkpoints" / "last.ckpt").rename(alone)
     assert main(["validate", f"--ckpt_path={alone}"]) == 0
-    rows = metrics_of(run)
+    rows = rows_of(run)
     last = [row["val/accuracy"] for row in rows if row["val/accuracy"]][-1]
     assert capsys.readouterr().out.startswith(f"val/accuracy {float(last):.4f}")
 
@@ -422,6 +417,6 @@ def test_real_mnist_is_called_mnist_and_its_first_four_predictions_are_made(fit,
     )
     assert "on 10,000 images of MNIST" in printed.out
     assert "NOT" not in printed.out
-    assert json.loads((run / "result.json").read_text())["data/source"] == "mnist"
+    assert result_of(run)["data/source"] == "mnist"
     assert main(["predict", "--run", str(run), f"--data.root={mnist_root}"]) == 0
     assert [line.split(": ")[1][0] for line in capsys.readouterr().out.splitlines()[:-1]] == list("7210")

@@ -1,14 +1,9 @@
 """System 2 through the command line: averaged weights judged, raw ones beside them, nothing selected on test images."""
 
-import csv
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from PIL import Image
+from run_records import result_of, rows_of, wandb_of
 
 from lit_l2softmax import runs
 from lit_l2softmax.__main__ import main
@@ -23,15 +18,6 @@ def options(tiny_cifar10):
         "--trainer.val_check_interval=10",
         "--optimizer.lr=0.02",
     ]
-
-
-def rows_of(run):
-    with (run / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def result_of(run):
-    return json.loads((run / "result.json").read_text())
 
 
 def test_the_last_averages_are_tested_with_the_raw_weights_beside_them(fit, options):
@@ -168,14 +154,9 @@ def test_the_last_checkpoint_is_kept_at_every_evaluation(fit, options, monkeypat
 def test_wandb_has_the_tutorials_dashboard(fit, options):
     run, printed = fit("cifar10", *options, "--wandb.mode=offline")
     assert printed.err == ""
-    wandb = Path(sys.executable).with_name("wandb")
-    done = subprocess.run(
-        [wandb, "leet", "inspect", "--summary", "--json", next((run / "wandb").glob("offline-run-*"))],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    summary = json.loads(done.stdout)["summary"]
+    recorded = wandb_of(run)
+    assert recorded["config"]["data/source"] == "cifar10-unverified"
+    summary = recorded["summary"]
     layers = ("network.conv1", "network.conv2", "network.local3", "network.local4")
     for name in (*layers, "logits"):
         assert summary[f"activations/{name}"]["_type"] == "histogram"

@@ -1,9 +1,8 @@
 """The schedules against TensorFlow's formulas, in Python and through the command line."""
 
-import csv
-
 import pytest
 import torch
+from run_records import column_of
 
 from lit_l2softmax.schedules import ExponentialDecay
 
@@ -44,15 +43,11 @@ def test_on_the_command_line_it_counts_steps_and_is_resumed_where_it_was(fit):
         "--trainer.limit_val_batches=1",
     ]
 
-    def recorded(run):
-        with (run / "metrics.csv").open() as file:
-            return [float(row["train/learning_rate"]) for row in csv.DictReader(file) if row["train/learning_rate"]]
-
     first, _ = fit("mnist", *options, "--trainer.max_steps=9")  # 1,197 digits: an epoch
     expected = [1e-3 * 0.1 ** (step // 4) for step in range(13)]
-    assert recorded(first) == pytest.approx(expected[:9])
+    assert column_of(first, "train/learning_rate") == pytest.approx(expected[:9])
     then, _ = fit("mnist", *options, "--trainer.max_steps=13", f"--ckpt_path={first / 'checkpoints' / 'last.ckpt'}")
-    assert recorded(then) == pytest.approx(expected[9:])
+    assert column_of(then, "train/learning_rate") == pytest.approx(expected[9:])
 
 
 def test_other_schedules_count_epochs_as_they_did(fit):
@@ -65,6 +60,4 @@ def test_other_schedules_count_epochs_as_they_did(fit):
         "--data.source=digits",
         "--trainer.limit_val_batches=1",
     )
-    with (run / "metrics.csv").open() as file:
-        found = [float(row["train/learning_rate"]) for row in csv.DictReader(file) if row["train/learning_rate"]]
-    assert found == pytest.approx([1e-3] * 9 + [1e-4])
+    assert column_of(run, "train/learning_rate") == pytest.approx([1e-3] * 9 + [1e-4])

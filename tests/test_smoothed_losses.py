@@ -1,19 +1,12 @@
 """Losses as moving averages: the tutorial's biased ones, and ours."""
 
-import csv
-
 import pytest
 import torch
+from run_records import column_of
 
 from lit_l2softmax.callbacks import SmoothedLosses
 
 SMOOTHED = "--trainer.callbacks=lit_l2softmax.callbacks.SmoothedLosses"
-
-
-def records(run, *names):
-    with (run / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
-    return [[float(row[name]) for row in rows] for name in names]
 
 
 @pytest.mark.parametrize("debias", [True, False])
@@ -32,12 +25,12 @@ def test_every_loss_is_recorded_raw_and_smoothed(fit, debias):
     )
     names = ("loss", "cross_entropy", "weight_decay/network.dense.weight")
     for name in names:
-        raw, smoothed = records(run, f"train/{name}", f"train/{name}_smoothed")
+        raw, smoothed = (column_of(run, f"train/{name}{suffix}") for suffix in ("", "_smoothed"))
         average = 0.0
         for t, (value, found) in enumerate(zip(raw, smoothed, strict=True), start=1):
             average = 0.9 * average + 0.1 * value
             assert found == pytest.approx(average / (1 - 0.9**t) if debias else average, rel=1e-5)
-    total, cross_entropy, decay = records(run, *(f"train/{name}" for name in names))
+    total, cross_entropy, decay = (column_of(run, f"train/{name}") for name in names)
     assert total == pytest.approx([a + b for a, b in zip(cross_entropy, decay, strict=True)], rel=1e-6)
 
 

@@ -1,6 +1,5 @@
 """W&B: offline unless asked for, complete when read back, and never in training's way."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from run_records import result_of, wandb_of
 
 from lit_l2softmax.classification import LitClassification
 from lit_l2softmax.loggers import RunWandbLogger, WandbOptions
@@ -20,23 +20,11 @@ SHORT = [
 ]
 
 
-def summary_of(run):
-    """What W&B's own reader finds in the run folder."""
-    wandb = Path(sys.executable).with_name("wandb")
-    done = subprocess.run(
-        [wandb, "leet", "inspect", "--summary", "--json", next((run / "wandb").glob("offline-run-*"))],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
-
-
 def test_an_offline_run_can_be_read_back_with_everything_in_it(fit):
     run, printed = fit("mnist", *SHORT, "--wandb.mode=offline", "--wandb.group=sweep", "--wandb.tags=[a,b]")
     assert printed.err == ""
-    summary = summary_of(run)
-    result = json.loads((run / "result.json").read_text())
+    summary = wandb_of(run)
+    result = result_of(run)
     metrics = summary["summary"]
     for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate", "train/alpha"):
         assert key in metrics, key
@@ -87,7 +75,7 @@ def test_a_machine_without_any_network_trains_and_records(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     (run,) = tmp_path.glob("mnist/*")
-    assert summary_of(run)["summary"]["test/images"] == 400
+    assert wandb_of(run)["summary"]["test/images"] == 400
 
 
 def test_a_run_goes_where_its_options_say(tmp_path):
@@ -136,7 +124,7 @@ def test_training_outlives_a_killed_service(fit, monkeypatch):
     (warning,) = printed.err.splitlines()
     assert warning.startswith("warning: W&B stopped recording (")
     assert warning.endswith("training goes on, metrics.csv is complete")
-    assert json.loads((run / "result.json").read_text())["steps"] == 20
+    assert result_of(run)["steps"] == 20
     assert "test/accuracy" in printed.out
     assert "test/accuracy" in (run / "metrics.csv").read_text()
 
@@ -153,7 +141,7 @@ def test_training_outlives_a_service_that_never_starts(fit, monkeypatch):
     assert printed.err.splitlines() == [
         "warning: W&B stopped recording (CommError: no answer); training goes on, metrics.csv is complete"
     ]
-    assert json.loads((run / "result.json").read_text())["steps"] == 20
+    assert result_of(run)["steps"] == 20
 
 
 @pytest.mark.parametrize(

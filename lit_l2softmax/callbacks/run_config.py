@@ -5,6 +5,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_l2softmax.loggers import RunWandbLogger
+
 
 class RunConfig(Callback):
     """Writes the run's configuration into its folder and into every checkpoint, so that either alone can be used.
@@ -19,11 +21,18 @@ class RunConfig(Callback):
         self.path, self.key, self.config = path, key, config
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes the file once the data are there."""
+        """Writes the file once the data are there, and tells W&B which they are."""
         if stage == "fit" and trainer.is_global_zero:
             self.path.write_text(self.config)
+            for logger in trainer.loggers:
+                if isinstance(logger, RunWandbLogger):
+                    logger.log_config({"data/source": _source(trainer)})
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the configuration to the checkpoint, with the source that the data came from."""
-        source = getattr(trainer.datamodule, "resolved_source", None)  # type: ignore[attr-defined]  # its data connector's
-        checkpoint[self.key] = {"config": self.config, "data_source": source}
+        checkpoint[self.key] = {"config": self.config, "data_source": _source(trainer)}
+
+
+def _source(trainer: Trainer) -> str | None:
+    source: str | None = getattr(trainer.datamodule, "resolved_source", None)  # type: ignore[attr-defined]  # its connector's
+    return source

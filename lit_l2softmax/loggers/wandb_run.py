@@ -114,6 +114,11 @@ class RunWandbLogger(WandbLogger):
         self._guarded(lambda: super(RunWandbLogger, self).log_metrics(metrics, step))
 
     @rank_zero_only
+    def log_config(self, values: Mapping[str, Any]) -> None:
+        """Adds what became known after the run was made to its configuration."""
+        self._guarded(lambda: self.experiment.config.update(dict(values)))
+
+    @rank_zero_only
     def log_histograms(self, histograms: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], step: int) -> None:
         """Records histograms, each as its counts and the edges of its bins."""
         import wandb
