@@ -13,7 +13,7 @@ import requests
 import torch
 
 from lit_l2softmax.data import CIFAR10Data, cifar10_files, downloads
-from lit_l2softmax.data.distortions import EvaluationInputs
+from lit_l2softmax.data.distortions import EvaluationInputs, TrainingInputs
 from lit_l2softmax.errors import DataError
 
 
@@ -239,11 +239,17 @@ def test_the_tutorial_counts_its_first_test_images_twice(tiny_cifar10):
 
 
 def test_an_epoch_sees_each_image_at_most_once_and_distorts_it_its_own_way(tiny_cifar10):
-    data = ready(tiny_cifar10, seed=5)
+    data = ready(tiny_cifar10, seed=5, brightness=63.0)
     loader = data.train_dataloader()
     loader.sampler.set_epoch(1)
+    order = torch.cat([positions for _, positions in loader.sampler])
+    assert len(set(order.tolist())) == len(order)
+    assert order.tolist() != sorted(order.tolist())
+    expected = TrainingInputs(len(data.train[1]), 24, 63.0, seed=5)(data.train[0], order[:16], 1)
     first, again = list(loader), list(loader)
     assert all(torch.equal(x, y) for x, y in zip(first[0], again[0], strict=True))
+    assert torch.equal(first[0][0], expected)
+    assert torch.equal(first[0][1], data.train[1][order[:16]])
     assert len(first) == len(data.train[1]) // 16
     assert first[0][0].shape == (16, 3, 24, 24)
     assert first[0][0].dtype == torch.float32

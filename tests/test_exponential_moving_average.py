@@ -156,16 +156,30 @@ def test_a_later_validation_and_test_score_what_the_module_holds(tmp_path):
     trained = module()
     own = ExponentialMovingAverage()
     trained.configure_callbacks = list
-    runner = trainer(tmp_path, own, enable_checkpointing=False)
+    runner = trainer(tmp_path, own, LastCheckpoint(tmp_path / "last.ckpt"))
     digits = data()
     runner.fit(trained, digits)
     held = Watch.copied(trained)
     for score in (runner.validate, runner.test, runner.validate):
         score(trained, digits, verbose=False)
         assert all(torch.equal(weight, held[name]) for name, weight in Watch.copied(trained).items())
-    runner.fit_loop.epoch_loop.max_steps = 25
-    runner.fit(trained, digits)  # a second training starts from what the module holds
-    assert not torch.equal(Watch.copied(trained)["head.weight"], held["head.weight"])
+    runner.save_checkpoint(tmp_path / "later.ckpt")
+    later = torch.load(tmp_path / "later.ckpt", weights_only=True)
+    assert all(torch.equal(later["state_dict"][name].double(), weight) for name, weight in held.items())
+    assert not torch.equal(later["current_model_state"]["head.weight"], later["state_dict"]["head.weight"])
+
+
+def test_a_second_training_averages_anew_from_what_the_module_holds(tmp_path):
+    own, trained = ExponentialMovingAverage(), module()
+    trained.configure_callbacks = list
+    trainer(tmp_path, own, enable_checkpointing=False).fit(trained, data())
+    held, watch = Watch.copied(trained), Watch()
+    trainer(tmp_path, Mean(), watch, own, enable_checkpointing=False).fit(trained, data())
+    averages = list(recursion(watch.weights, 0.9999, "after"))
+    assert_same(watch.weights[0], held, 1)
+    for step, seen in watch.validated.items():
+        assert_same(seen, averages[step], step)
+    assert_same(Watch.copied(trained), averages[20], 20)
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -1.0, float("nan")])

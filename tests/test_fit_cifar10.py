@@ -1,11 +1,13 @@
 """System 2 through the command line: averaged weights judged, raw ones beside them, nothing selected on test images."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 from run_records import result_of, rows_of, wandb_of
 
-from lit_l2softmax import runs
 from lit_l2softmax.__main__ import main
 
 
@@ -140,15 +142,16 @@ def test_without_data_and_network_one_line_says_what_to_do(capsys, tmp_path, mon
 
 def test_the_last_checkpoint_is_kept_at_every_evaluation(fit, options, monkeypatch):
     """A training of hours that is killed leaves what it had."""
-    seen = []
-    original = runs.create
-    monkeypatch.setattr(runs, "create", lambda folder: (seen.append(folder), original(folder)))
-    monkeypatch.setattr(
-        "lit_l2softmax.callbacks.LastCheckpoint.on_train_end",
-        lambda *_: seen.append(sorted(path.name for path in (seen[0] / "checkpoints").iterdir())),
-    )
-    fit("cifar10", *options)
-    assert seen[1] == ["last.ckpt"]
+    kept = []
+    original = Trainer.save_checkpoint
+
+    def spy(self, path, *arguments):
+        original(self, path, *arguments)
+        kept.append((self.global_step, Path(path).name, torch.load(path, weights_only=True)["global_step"]))
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", spy)
+    fit("cifar10", *options, "--trainer.max_steps=25", "--trainer.num_sanity_val_steps=1")
+    assert kept == [(step, "last.ckpt", step) for step in (10, 20, 25)]
 
 
 def test_wandb_has_the_tutorials_dashboard(fit, options):

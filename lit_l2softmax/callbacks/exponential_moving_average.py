@@ -34,14 +34,15 @@ class ExponentialMovingAverage(WeightAveraging):
     def __init__(self, decay: float = 0.9999, order: Order = "after") -> None:
         if not 0 < decay < 1:
             raise ValueError(f"the decay of a moving average must be in (0, 1), got {decay}")
-        super().__init__(use_buffers=False)
+        super().__init__()
         self.decay, self.order = decay, order
         self._averages_shown = False  # whether the module holds the averages, and the averaged model the weights
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copies the initial weights when a training begins."""
         super().setup(trainer, pl_module, stage)
-        self._averages_shown = False
+        if stage == "fit":
+            self._averages_shown, self._latest_update_step = False, 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts the averages beside the weights: Lightning copies them before they are moved to their device."""
