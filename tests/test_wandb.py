@@ -98,6 +98,17 @@ def test_a_confusion_matrix_tells_the_truth_from_the_prediction(tmp_path, monkey
     assert logged == [{"test/confusion": "plot"}]
 
 
+def test_pictures_are_recorded_at_their_step(tmp_path, monkeypatch):
+    import wandb
+
+    logged = []
+    monkeypatch.setattr(wandb, "Image", lambda picture, caption: (picture, caption))
+    logger = RunWandbLogger(tmp_path / "run", WandbOptions(), "offline", {})
+    monkeypatch.setattr(RunWandbLogger, "experiment", type("Run", (), {"log": staticmethod(logged.append)}))
+    logger.log_pictures("train/images", ["a picture"], ["cat"], step=7)
+    assert logged == [{"train/images": [("a picture", "cat")], "trainer/global_step": 7}]
+
+
 def wandb_services():
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -119,7 +130,8 @@ def test_training_outlives_a_killed_service(fit, monkeypatch):
                 os.kill(service, signal.SIGKILL)
 
     monkeypatch.setattr(LitClassification, "on_train_batch_end", kill)
-    run, printed = fit("mnist", *SHORT, "--wandb.mode=offline")
+    summaries = "--trainer.callbacks=lit_l2softmax.callbacks.NetworkSummaries"
+    run, printed = fit("mnist", *SHORT, "--wandb.mode=offline", summaries, "--trainer.callbacks.every_n_steps=2")
     assert len(killed) == 1
     (warning,) = printed.err.splitlines()
     assert warning.startswith("warning: W&B stopped recording (")
