@@ -1,7 +1,8 @@
 """A training step of System 2: ours, by Lightning's Trainer as ``configs/cifar10.yaml`` has it, against plain loops.
 
-Ours crops, mirrors and standardises bytes, adds the weight decay, averages the weights and the losses and records them;
-the plain loops are handed ready-made images and do none of it. The images are noise: a step costs the same.
+Ours crops, mirrors and standardises bytes, adds the weight decay, averages the weights and the losses and records them
+in ``metrics.csv``, without W&B; the plain loops are handed ready-made images and do none of it. The images are noise: a
+step costs the same.
 """
 
 import copy
@@ -52,9 +53,11 @@ def ours(data, tmp_path):
     torch.manual_seed(CONFIG["seed_everything"])
     module = made()
     optimizer = instantiate_class(module.parameters(), CONFIG["optimizer"])
+    schedule = {"scheduler": instantiate_class(optimizer, CONFIG["lr_scheduler"]), "interval": "step"}
     options = {name: value for name, value in CONFIG["trainer"].items() if name != "callbacks"}
+    configured = {"optimizer": optimizer, "lr_scheduler": schedule}
     callbacks = [instantiate_class((), callback) for callback in CALLBACKS]
-    return Fitted(module, optimizer, data, options, tmp_path, lambda: callbacks)
+    return Fitted(module, configured, data, options, tmp_path, callbacks)
 
 
 def check_that_both_compute_the_same(ours):
@@ -89,11 +92,15 @@ def test_training_step(measure, ours):
     batch_size, lr = DATA["batch_size"], CONFIG["optimizer"]["init_args"]["lr"]
     images = torch.randn(40 * batch_size, 3, 24, 24)
     labels = torch.randint(10, (len(images),))
-    norms = {BASELINE: Banded(), "plain, torch's": torch.nn.LocalResponseNorm(9, 0.001)}
+    peers = {
+        BASELINE: PlainNetwork(Banded()),
+        "plain, banded, channels last": PlainNetwork(Banded()).to(memory_format=torch.channels_last),
+        "plain, torch's": PlainNetwork(torch.nn.LocalResponseNorm(9, 0.001)),
+    }
     measure(
         "training step of System 2",
         f"batch {batch_size}",
-        {provider: plain_loop(PlainNetwork(norm), images, labels, batch_size, lr) for provider, norm in norms.items()}
+        {provider: plain_loop(network, images, labels, batch_size, lr) for provider, network in peers.items()}
         | {"lit_l2softmax": ours},
         baseline=BASELINE,
         calls_multiple=CONFIG["trainer"]["log_every_n_steps"],

@@ -27,10 +27,10 @@ class Clock(Callback):
 
 
 class Fitted:
-    """A module with its optimiser, and its data; each fit is a new trainer that goes on with them."""
+    """A module, what its ``configure_optimizers`` returns, and its data; each fit is a new trainer that goes on."""
 
-    def __init__(self, module, optimizer, data, options, folder, callbacks=list):
-        module.configure_optimizers = lambda: optimizer
+    def __init__(self, module, configured, data, options, folder, callbacks=()):
+        module.configure_optimizers = lambda: configured
         self.module, self.data, self.options, self.callbacks = module, data, options, callbacks
         self.folders = (folder / str(number) for number in itertools.count())
 
@@ -43,7 +43,7 @@ class Fitted:
             "limit_val_batches": 0,
             "accelerator": "cpu",
             "logger": RunCSVLogger(next(self.folders)),
-            "callbacks": [clock, *self.callbacks()],
+            "callbacks": [clock, *self.callbacks],
             "enable_checkpointing": False,  # checkpoints are written at validations, not at steps
             "enable_progress_bar": False,
             "enable_model_summary": False,

@@ -47,7 +47,7 @@ class LitClassification(LightningModule):
         validation_metrics: what a checkpoint can be selected by, and which of its extremes is the best.
 
     Raises:
-        ValueError: where the head does not fit the network, or a decayed weight does not exist.
+        ValueError: where the head does not fit the network, a decayed weight does not exist, or weight decay has none.
 
     Metrics: every ``log_every_n_steps`` steps ``train/loss`` and ``train/accuracy`` of the batch,
     ``train/feature_norm`` (the mean length of its features before the constraint), ``train/alpha`` and
@@ -76,10 +76,12 @@ class LitClassification(LightningModule):
         if not 0 <= weight_decay < math.inf:
             raise ValueError(f"weight_decay must be 0 or a finite positive number, got {weight_decay}")
         parameters = [name for name, _ in self.named_parameters()]
+        if weight_decay and not decayed_weights:
+            raise ValueError(f"weight_decay={weight_decay} decays nothing: name weights in decayed_weights")
         for name in decayed_weights:
             if name not in parameters:
                 raise ValueError(f"decayed_weights: there is no weight {name!r}{nearest_or_all(name, parameters)}")
-        self.weight_decay, self.decayed_weights = weight_decay, tuple(decayed_weights)
+        self.weight_decay, self.decayed_weights = weight_decay, tuple(dict.fromkeys(decayed_weights))
         self.ema_decay, self.ema_order = ema_decay, ema_order
         self.configure_callbacks()  # refuses a decay before anything is made
         if compile_network is not None:
@@ -112,7 +114,7 @@ class LitClassification(LightningModule):
         features = self.network(images)
         loss = cross_entropy = self._head(features, labels)
         losses = {}
-        if self.weight_decay and self.decayed_weights:
+        if self.weight_decay:
             decay = {
                 f"weight_decay/{name}": self.weight_decay / 2 * self.get_parameter(name).square().sum()
                 for name in self.decayed_weights

@@ -15,7 +15,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -131,13 +131,18 @@ class LitCLI(LightningCLI):
             raise ConfigError(
                 f"the data have {classes} classes, the head has {wanted}: --model.head.num_classes={classes}"
             )
-        if self.subcommand != "fit" or (monitor := self.config.fit.checkpoint.monitor) is None:
+        if self.subcommand != "fit":
             return
         if getattr(self.datamodule, "validation_name", "val") == "test":
-            raise ConfigError(
-                "checkpoint.monitor: no image is kept from training, and nothing is selected on test images; "
-                "--checkpoint.monitor=null, or --data.validation=5000"
-            )
+            schedule = self.config.fit.get("lr_scheduler")
+            watchers = [*_callbacks(self.trainer), getattr(schedule, "init_args", None)]
+            if any(getattr(watcher, "monitor", None) is not None for watcher in watchers):
+                raise ConfigError(
+                    "no image is kept from training, and nothing is selected, stopped or scheduled by test images: "
+                    "--checkpoint.monitor=null and no other monitor, or --data.validation=5000"
+                )
+        if (monitor := self.config.fit.checkpoint.monitor) is None:
+            return
         better: dict[str, str] | None = getattr(self.model, "validation_metrics", None)
         if better is not None:
             mode = self.config.fit.checkpoint.mode
@@ -204,7 +209,10 @@ class LitCLI(LightningCLI):
         if self.config.fit.ckpt_path is not None:
             checkpoint = Path(self.config.fit.ckpt_path)
             runs.check_weights(self.model, checkpoint)
-            if runs.raw_weights(checkpoint) is not None and getattr(self.model, "ema_decay", 0.0) is None:
+            averaging = getattr(self.model, "ema_decay", None) is not None or any(
+                isinstance(callback, WeightAveraging) for callback in _callbacks(self.trainer)
+            )
+            if not averaging and runs.raw_weights(checkpoint) is not None:
                 raise ConfigError(
                     f"{checkpoint} holds averaged weights, which training would go on from; give --model.ema_decay"
                 )
@@ -280,8 +288,10 @@ class LitCLI(LightningCLI):
             return scores[0]
         self.model.load_state_dict(weights)
         loggers, self.trainer.loggers = self.trainer.loggers, []  # the record has these figures under another name
-        (raw,) = scored(**{**options, "verbose": False})
-        self.trainer.loggers = loggers
+        try:
+            (raw,) = scored(**{**options, "verbose": False})
+        finally:
+            self.trainer.loggers = loggers
         raw = {f"{name}_raw": value for name, value in raw.items() if not name.endswith("/images")}
         for logger in loggers:
             logger.log_metrics(raw, self.trainer.global_step)
@@ -317,6 +327,11 @@ class LitCLI(LightningCLI):
         ]
         plots.save_grid(picture, images, captions, f"predictions of {checkpoint.name}, the images as it sees them")
         print(picture)
+
+
+def _callbacks(trainer: Trainer) -> list[Any]:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # its connector's
+    return callbacks
 
 
 def _line(scores: Mapping[str, float], data: Any) -> str:

@@ -84,7 +84,7 @@ def test_a_source_that_is_asked_for_is_insisted_on(archived, tiny_cifar10, asked
     there = {"cifar10": archived, "cifar10-unverified": tiny_cifar10}
     assert ready(there.pop(asked), source=asked).resolved_source == asked
     (other,) = there.values()
-    with pytest.raises(DataError, match=f"the files in .* are .*, and --data.source asks for {asked}"):
+    with pytest.raises(DataError, match=f"is cifar10.*, and --data.source asks for {asked}; (delete it|name another)"):
         ready(other, source=asked)
 
 
@@ -131,6 +131,23 @@ def test_an_incomplete_folder_is_completed_by_nobody(tiny_cifar10):
         (tiny_cifar10 / "cifar-10-batches-bin" / name).unlink()
     with pytest.raises(DataError, match=r"cifar-10-batches-bin lacks data_batch_2\.bin, test_batch\.bin; complete it"):
         ready(tiny_cifar10)
+
+
+def test_a_folder_of_other_files_is_not_unpacked_into(archived):
+    folder = archived / "cifar-10-batches-bin"
+    folder.mkdir()
+    (folder / "readme.html").write_text("")
+    with pytest.raises(DataError, match="holds other files than CIFAR-10's; empty it"):
+        ready(archived)
+    (folder / "readme.html").unlink()
+    assert ready(archived).resolved_source == "cifar10"
+
+
+def test_the_images_go_where_the_training_is(tiny_cifar10):
+    data = CIFAR10Data(root=str(tiny_cifar10), batch_size=16)
+    data.trainer = type("T", (), {"strategy": type("S", (), {"root_device": torch.device("meta")})})()
+    data.setup("fit")
+    assert all(part.is_meta for split in (data.train, data.validation, data.test) for part in split)
 
 
 def test_an_archive_chooses_no_place_of_its_own(tiny_cifar10, tmp_path, monkeypatch):

@@ -163,6 +163,7 @@ def test_the_loss_is_the_sum_of_its_named_parts():
     [
         ({"weight_decay": -0.1}, "weight_decay must be 0 or a finite positive number, got -0.1"),
         ({"weight_decay": float("nan")}, "weight_decay must be 0 or a finite positive number, got nan"),
+        ({"weight_decay": 0.1}, "weight_decay=0.1 decays nothing: name weights in decayed_weights"),
         (
             {"decayed_weights": ["network.dens.weight"]},
             "decayed_weights: there is no weight 'network.dens.weight'; did you mean 'network.dense.weight'",

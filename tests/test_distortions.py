@@ -85,6 +85,9 @@ def test_what_is_drawn_depends_on_seed_epoch_and_image_alone(images):
 def test_the_tutorials_brightness_is_drawn_and_undone(images):
     without, with_it = training(images), training(images, brightness=63.0)
     assert not torch.equal(without, with_it)
+    *_, shift = TrainingInputs(N, 24, 63.0, 0)._draw(0, 9, torch.device("cpu"))
+    assert -63 <= shift.min() < -55
+    assert 55 < shift.max() <= 63
     # The shift rounds levels of up to 255 + 63 once more, and each deviation is 14 or more.
     assert (without - with_it).abs().max() <= 8 * UNIT * (255 + 63) / 14
 

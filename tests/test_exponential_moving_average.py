@@ -182,6 +182,45 @@ def test_a_second_training_averages_anew_from_what_the_module_holds(tmp_path):
     assert_same(Watch.copied(trained), averages[20], 20)
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_the_averages_of_other_types_lose_nothing(tmp_path, precision):
+    watch, trained = Watch(), module()
+    callbacks = Mean(), watch, LastCheckpoint(tmp_path / "last.ckpt")
+    trainer(tmp_path, *callbacks, precision=precision, max_steps=60, val_check_interval=20).fit(trained, data())
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    averages = list(recursion(watch.weights, 0.9999, "after"))
+    assert_same(checkpoint["state_dict"], averages[60], 60)
+    for name, weight in watch.weights[60].items():
+        assert torch.equal(checkpoint["current_model_state"][name].double(), weight)
+        shown = averages[20][name].to(trained.dtype).double()
+        # Rounded to the module's type: a half of its last digit, and one more where the average lay near a tie.
+        assert (watch.validated[20][name] - shown).abs().max() <= 2 * torch.finfo(trained.dtype).eps * shown.abs().max()
+
+
+def test_tied_weights_have_one_average_under_both_names(tmp_path):
+    trained = module()
+    trained.head.tied = trained.head.weight
+    trainer(tmp_path, LastCheckpoint(tmp_path / "last.ckpt")).fit(trained, data())
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    for part in ("state_dict", "current_model_state"):
+        assert torch.equal(checkpoint[part]["head.tied"], checkpoint[part]["head.weight"])
+    assert not torch.equal(checkpoint["state_dict"]["head.tied"], checkpoint["current_model_state"]["head.tied"])
+
+
+def test_the_averages_follow_the_weights_to_their_device():
+    own, moved = ExponentialMovingAverage(), module()
+    own.setup(None, moved, "fit")
+    moved.to("meta")
+    own.on_fit_start(None, moved)
+    assert all(average.is_meta for average in own._averages)
+    assert all(copied.is_meta for copied, _ in own._buffers)
+
+
+def test_an_order_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="the order of a moving average must be 'after' or 'before', got 'Before'"):
+        ExponentialMovingAverage(order="Before")
+
+
 @pytest.mark.parametrize("decay", [0.0, 1.0, -1.0, float("nan")])
 def test_a_decay_that_is_none_is_refused(decay):
     with pytest.raises(ValueError, match=r"the decay of a moving average must be in \(0, 1\), got"):

@@ -73,8 +73,31 @@ def test_nothing_is_selected_on_test_images(options, tmp_path, capsys):
     folder = tmp_path / "runs"
     assert main(["fit", "--config=cifar10", *options, "--checkpoint.monitor=val/accuracy", f"--runs={folder}"]) == 2
     error = capsys.readouterr().err
-    assert "nothing is selected on test images; --checkpoint.monitor=null, or --data.validation=5000" in error
+    assert "by test images: --checkpoint.monitor=null and no other monitor, or --data.validation=5000" in error
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "watching",
+    [
+        ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=test/accuracy"],
+        ["--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=test/loss"],
+    ],
+)
+def test_nothing_is_stopped_or_scheduled_by_test_images(options, tmp_path, capsys, watching):
+    assert main(["fit", "--config=cifar10", *options, *watching, f"--runs={tmp_path / 'runs'}"]) == 2
+    assert "nothing is selected, stopped or scheduled by test images" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_other_precisions_train_and_keep_their_averages(fit, options, precision):
+    run, _ = fit("cifar10", *options, f"--trainer.precision={precision}", "--wandb.mode=offline")
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    average, weight = (checkpoint[part]["network.conv1.weight"] for part in ("state_dict", "current_model_state"))
+    kept = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "bf16-mixed": torch.float32}[precision]
+    assert (average.dtype, weight.dtype) == (torch.promote_types(kept, torch.float32), kept)
+    assert (average - weight).abs().max() > 0
 
 
 def test_a_resumed_training_goes_on_from_the_weights_and_not_from_their_averages(fit, options):

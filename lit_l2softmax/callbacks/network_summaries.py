@@ -21,9 +21,9 @@ BINS = 64
 class NetworkSummaries(Callback):
     """Records, every so many steps, the distribution of activations, weights and gradients, and some input images.
 
-    It asks for a module that maps images to logits, and batches of images and labels. Activations are those of the
-    step's batch, in evaluation mode, before the step; ``sparsity/*`` is the share of zeros among them. A run without
-    W&B records nothing and pays nothing.
+    It asks for a module that maps images to logits and has ``class_names``, and for batches of images and labels.
+    Activations are those of the step's batch, in evaluation mode, before the step; ``sparsity/*`` is the share of zeros
+    among them. A summary waits for the device. A run without W&B records nothing and pays nothing.
 
     Args:
         rectified_layers: names of submodules that a ReLU follows; what is recorded is the ReLU's result, as in the
@@ -70,11 +70,12 @@ class NetworkSummaries(Callback):
             return  # batches whose gradients are accumulated have one step
         self._latest = step
         images, labels = batch
-        activations = _activations(pl_module, self._layers, images)
+        with trainer.precision_plugin.forward_context():
+            activations = _activations(pl_module, self._layers, images)
         sparsity = {f"sparsity/{name}": float((values == 0).float().mean()) for name, values in activations.items()}
         histograms = {f"activations/{name}": _histogram(values) for name, values in activations.items()}
         histograms |= {f"weights/{name}": _histogram(weight) for name, weight in pl_module.named_parameters()}
-        pictures = [image.movedim(0, -1).squeeze(-1).numpy() for image in plots.displayable(images[: self.images])]
+        pictures = [plots.displayable(image).movedim(0, -1).squeeze(-1).numpy() for image in images[: self.images]]
         names = cast(Any, pl_module).class_names
         captions = [names[label] for label in labels[: self.images].tolist()]
         for logger in loggers:
@@ -102,7 +103,8 @@ def _activations(module: LightningModule, layers: dict[str, nn.Module], images: 
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with torch.compiler.set_stance("force_eager"):  # what was compiled before knows nothing of the hooks
+        # To compile another graph for this would cost more than it saves.
+        with torch.compiler.set_stance("force_eager"):
             outputs["logits"] = module(images)
     finally:
         for part, training in modes.items():

@@ -1,11 +1,12 @@
 """Every loss of a training step as a moving average, beside what it is."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+
+from lit_l2softmax.errors import ConfigError
 
 
 class SmoothedLosses(Callback):
@@ -18,6 +19,7 @@ class SmoothedLosses(Callback):
 
     Raises:
         ValueError: on a decay outside [0, 1).
+        ConfigError: at the first step, where that returns no ``losses``.
 
     Source: tensorflow/models, tutorials/image/cifar10/cifar10.py (2017), ``_add_loss_summaries``.
     """
@@ -27,7 +29,7 @@ class SmoothedLosses(Callback):
             raise ValueError(f"the decay of smoothed losses must be in [0, 1), got {decay}")
         self.decay, self.debias = decay, debias
         self._averages: dict[str, Tensor] = {}
-        self._steps = 0
+        self._steps: dict[str, int] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """The averages so far."""
@@ -42,12 +44,16 @@ class SmoothedLosses(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Adds a batch's losses, and logs the averages where this step's record is kept."""
-        if not isinstance(outputs, Mapping):
+        if not outputs:
             return  # a training step that was skipped
-        self._steps += 1
+        if "losses" not in outputs:
+            raise ConfigError(f"SmoothedLosses: {type(pl_module).__name__}.training_step returns no 'losses' by name")
+        logged = {}
         for name, loss in outputs["losses"].items():
             before = self._averages.get(name, torch.zeros_like(loss)).to(loss.device)
             self._averages[name] = torch.lerp(loss, before, self.decay)
+            self._steps[name] = self._steps.get(name, 0) + 1
+            share = 1 - self.decay ** self._steps[name] if self.debias else 1.0
+            logged[f"train/{name}_smoothed"] = self._averages[name] / share
         if trainer._logger_connector.should_update_logs:
-            share = 1 - self.decay**self._steps if self.debias else 1.0
-            pl_module.log_dict({f"train/{name}_smoothed": value / share for name, value in self._averages.items()})
+            pl_module.log_dict(logged)

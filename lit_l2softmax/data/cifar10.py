@@ -34,8 +34,8 @@ class CIFAR10Data(LightningDataModule):
     Args:
         root: folder that holds ``cifar-10-batches-bin`` or ``cifar-10-binary.tar.gz``, or that receives them;
             ``$LIT_L2SOFTMAX_DATA`` when None, else the user's cache folder.
-        source: ``"cifar10"`` insists on files that were unpacked here from the official archive,
-            ``"cifar10-unverified"`` on others; ``"auto"`` takes what is there.
+        source: ``"cifar10"`` insists on files that bear the stamp of an unpacking from the official archive,
+            ``"cifar10-unverified"`` on files without it; ``"auto"`` takes what is there.
         batch_size: images in a training batch.
         eval_batch_size: images in a test or prediction batch.
         validation: how many of the training images, the last ones, are kept from training to validate on. With none,
@@ -107,7 +107,8 @@ class CIFAR10Data(LightningDataModule):
         self._folder = cifar10_files.obtain(self.root)
         found: Source = "cifar10" if cifar10_files.is_verified(self._folder) else "cifar10-unverified"
         if self.source not in ("auto", found):
-            raise DataError(f"the files in {self._folder} are {found}, and --data.source asks for {self.source}")
+            way_out = "delete it, the archive is unpacked" if self.source == "cifar10" else "name another --data.root"
+            raise DataError(f"{self._folder} is {found}, and --data.source asks for {self.source}; {way_out}")
         self.resolved_source = found
 
     def setup(self, stage: str) -> None:

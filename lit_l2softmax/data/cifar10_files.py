@@ -50,6 +50,8 @@ def obtain(root: Path) -> Path:
             return folder
         if len(missing) < len(FILES):
             raise DataError(f"{folder} lacks {', '.join(missing)}; complete it, or delete what is there")
+    if _others(root / FOLDER):
+        raise DataError(f"{root / FOLDER} holds other files than CIFAR-10's; empty it, and it is unpacked there")
     archive = root / ARCHIVE
     if not is_there(archive, ARCHIVE_MD5):
         make_folder(root)
@@ -64,6 +66,13 @@ def obtain(root: Path) -> Path:
 
 def _missing(folder: Path) -> list[str]:
     return [name for name in FILES if not _exists(folder / name)]
+
+
+def _others(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and any(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def _exists(path: Path) -> bool:
@@ -105,7 +114,7 @@ def _md5(content: bytes) -> str:
 
 
 def is_verified(folder: Path) -> bool:
-    """Whether the folder was unpacked here from the official archive."""
+    """Whether the folder bears the stamp of an unpacking from the official archive."""
     return _exists(folder / STAMP)
 
 
