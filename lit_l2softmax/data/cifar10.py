@@ -37,7 +37,7 @@ class CIFAR10Data(LightningDataModule):
         source: ``"cifar10"`` insists on files that bear the stamp of an unpacking from the official archive,
             ``"cifar10-unverified"`` on files without it; ``"auto"`` takes what is there.
         batch_size: images in a training batch.
-        eval_batch_size: images in a test or prediction batch.
+        eval_batch_size: images in a test or prediction batch; of many more, what a layer gives leaves a CPU's cache.
         validation: how many of the training images, the last ones, are kept from training to validate on. With none,
             a training is watched on the test images, whose figures are then called ``test``, and nothing may be
             selected by them.
@@ -65,7 +65,7 @@ class CIFAR10Data(LightningDataModule):
         root: str | None = None,
         source: Literal["auto", "cifar10", "cifar10-unverified"] = "auto",
         batch_size: int = 128,
-        eval_batch_size: int = 1000,
+        eval_batch_size: int = 250,
         validation: int = 0,
         brightness: float = 0.0,
         wrap_test: bool = False,
