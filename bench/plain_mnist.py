@@ -1,4 +1,4 @@
-"""System 1 as one would write it down in plain PyTorch: contiguous tensors, ReLU before pooling, a bare loop.
+"""Systems 1 and 4 as one would write them down in plain PyTorch: contiguous tensors, ReLU before pooling, a bare loop.
 
 The peer of the training step; nothing here is shared with what it is compared with.
 """
@@ -9,7 +9,7 @@ from harness import timed
 from torch import nn
 
 
-class PlainNetwork(nn.Module):
+class PlainConvNet(nn.Module):
     """Scores ``(N, 10)`` of images ``(N, 1, 28, 28)``: the layers of ``MnistConvNet``, the sphere, the classifier."""
 
     def __init__(self, alpha, dropout):
@@ -26,6 +26,23 @@ class PlainNetwork(nn.Module):
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
         features = self.dropout(self.dense(x.flatten(1)))
         return self.classifier(self.alpha * F.normalize(features))
+
+
+class PlainLeNet(nn.Module):
+    """Scores ``(N, 10)`` of images ``(N, 1, 28, 28)``: the layers of ``LeNet`` and the classifier."""
+
+    def __init__(self, dropout):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 5)
+        self.conv2 = nn.Conv2d(32, 64, 5)
+        self.dense = nn.Linear(1024, 1024)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(1024, 10)
+
+    def forward(self, images):
+        x = F.max_pool2d(F.relu(self.conv1(images)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        return self.classifier(self.dropout(F.relu(self.dense(x.flatten(1)))))
 
 
 def autocast(precision):

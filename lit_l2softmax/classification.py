@@ -131,10 +131,11 @@ class LitClassification(LightningModule):
     @torch.no_grad()
     def _record(self, features: Tensor, labels: Tensor, losses: dict[str, Tensor]) -> None:
         self.log("train/loss", losses["loss"], prog_bar=True)
+        accuracy = (self._head.logits(features).argmax(1) == labels).float().mean()
+        self.log("train/accuracy", accuracy, prog_bar=True)
         self.log_dict(
             {f"train/{name}": term for name, term in losses.items() if name != "loss"}
             | {
-                "train/accuracy": (self._head.logits(features).argmax(1) == labels).float().mean(),
                 "train/feature_norm": features.float().norm(dim=1).mean(),
                 "train/alpha": torch.as_tensor(self._head.alpha),
                 "train/learning_rate": torch.as_tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),

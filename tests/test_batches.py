@@ -9,8 +9,8 @@ import torch
 from lit_l2softmax.data.batches import EpochOrder, batch_loader, mix
 
 
-def order(seed=0, epoch=0, size=103, batch_size=10, shuffle=True, drop_last=True):
-    sampler = EpochOrder(size, batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed)
+def order(seed=0, epoch=0, size=103, batch_size=10, shuffle=True, incomplete="drop"):
+    sampler = EpochOrder(size, batch_size, shuffle=shuffle, incomplete=incomplete, seed=seed)
     sampler.set_epoch(epoch)
     batches = list(sampler)
     assert len(batches) == len(sampler)
@@ -19,11 +19,11 @@ def order(seed=0, epoch=0, size=103, batch_size=10, shuffle=True, drop_last=True
 
 
 def test_an_epoch_is_a_permutation_of_its_own():
-    rows = torch.cat(order(drop_last=False))
+    rows = torch.cat(order(incomplete="keep"))
     assert sorted(rows.tolist()) == list(range(103))
     assert not torch.equal(rows, torch.arange(103))
-    assert not torch.equal(rows, torch.cat(order(drop_last=False, epoch=1)))
-    assert not torch.equal(rows, torch.cat(order(drop_last=False, seed=1)))
+    assert not torch.equal(rows, torch.cat(order(incomplete="keep", epoch=1)))
+    assert not torch.equal(rows, torch.cat(order(incomplete="keep", seed=1)))
 
 
 def test_an_epoch_does_not_depend_on_what_was_drawn_before():
@@ -36,9 +36,21 @@ def test_an_epoch_does_not_depend_on_what_was_drawn_before():
 
 
 def test_an_incomplete_last_batch_is_kept_or_left_out():
-    assert [len(batch) for batch in order(drop_last=False)] == [10] * 10 + [3]
-    assert [len(batch) for batch in order(drop_last=True)] == [10] * 10
-    assert [len(batch) for batch in order(size=100, drop_last=True)] == [10] * 10
+    assert [len(batch) for batch in order(incomplete="keep")] == [10] * 10 + [3]
+    assert [len(batch) for batch in order(incomplete="drop")] == [10] * 10
+    assert [len(batch) for batch in order(size=100, incomplete="drop")] == [10] * 10
+
+
+@pytest.mark.parametrize("size", [103, 100, 10, 109])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_completed_batches_are_pieces_of_one_endless_stream(size, shuffle):
+    """As in tensorflow.examples' next_batch: the rest of an epoch and the beginning of the next one share a batch."""
+    epochs = [torch.cat(order(epoch=e, size=size, shuffle=shuffle, incomplete="keep")) for e in range(8)]
+    stream = torch.cat(epochs)
+    seen = [batch for e in range(7) for batch in order(epoch=e, size=size, shuffle=shuffle, incomplete="complete")]
+    assert {len(batch) for batch in seen} == {10}
+    assert torch.equal(torch.cat(seen), stream[: 10 * len(seen)])
+    assert 7 * size <= 10 * len(seen) < 7 * size + 10
 
 
 def test_without_shuffling_rows_come_in_their_order():

@@ -202,7 +202,7 @@ def test_an_unknown_configuration_lists_the_shipped_ones(capsys):
     assert main(["fit", "--config=nonsense.yaml"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(
-        "error: the configuration nonsense.yaml does not exist; there are cifar10, cifar10_tutorial, mnist,"
+        "error: the configuration nonsense.yaml does not exist; there are cifar10, cifar10_tutorial, lenet,"
     )
     assert main(["fit", "--config", "mnits"]) == 2
     assert capsys.readouterr().err == "error: the configuration mnits does not exist; did you mean 'mnist'?\n"

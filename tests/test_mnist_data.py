@@ -36,7 +36,6 @@ def tiny(tmp_path, monkeypatch):
         md5, md5_gz = (hashlib.md5(part, usedforsecurity=False).hexdigest() for part in (content, archive))
         files.append(mnist_files.OfficialFile(file.name, md5_gz, md5, len(header)))
     monkeypatch.setattr(mnist_files, "FILES", tuple(files))
-    monkeypatch.setattr("lit_l2softmax.data.mnist.VALIDATION", 10)
     return source
 
 
@@ -51,7 +50,7 @@ def place(source, folder, suffix):
 def test_it_is_found_in_every_usual_place_packed_or_not(tiny, tmp_path, below, suffix):
     root = tmp_path / "root"
     place(tiny, root / below, suffix)
-    data = MNISTData(root=str(root), source="mnist", batch_size=10)
+    data = MNISTData(root=str(root), source="mnist", batch_size=10, validation=10)
     data.prepare_data()
     data.setup("fit")
     assert data.resolved_source == "mnist"
@@ -110,7 +109,7 @@ def test_the_missing_files_are_downloaded_mirror_by_mirror(tiny, tmp_path, monke
 
     monkeypatch.setattr(downloads, "_silence", lambda url: None)
     monkeypatch.setattr(pooch, "HTTPDownloader", lambda **options: asked.append(options) or serve)
-    data = MNISTData(root=str(root), source="mnist", batch_size=10)
+    data = MNISTData(root=str(root), source="mnist", batch_size=10, validation=10)
     data.prepare_data()
     data.setup("fit")
     assert len(data.train[1]) == 50
@@ -158,7 +157,7 @@ def test_the_files_are_verified_once(tiny, tmp_path, monkeypatch):
     hashed = []
     original = pooch.file_hash
     monkeypatch.setattr(pooch, "file_hash", lambda path, alg: hashed.append(path) or original(path, alg=alg))
-    data = MNISTData(root=str(tmp_path / "root"), source="mnist", batch_size=10)
+    data = MNISTData(root=str(tmp_path / "root"), source="mnist", batch_size=10, validation=10)
     data.prepare_data()
     for stage in ("fit", "test"):
         data.prepare_data()
@@ -254,3 +253,49 @@ def test_real_mnist_has_its_canonical_split(mnist_root):
     assert [len(labels) for _, labels in shuffled.test_dataloader()] == [1000] * 10
     ((images, labels),) = list(data.predict_dataloader())
     assert labels.tolist() == [7, 2, 1, 0]
+
+
+def test_without_validation_every_training_image_trains_and_the_test_images_are_watched(tiny, tmp_path):
+    place(tiny, tmp_path / "root", "")
+    data = MNISTData(root=str(tmp_path / "root"), source="mnist", batch_size=10, validation=0)
+    data.setup("fit")
+    assert data.validation_name == "test"
+    assert [len(part[1]) for part in (data.train, data.validation, data.test)] == [60, 0, 12]
+    assert torch.equal(next(iter(data.val_dataloader()))[0], data.test[0])
+    digits = MNISTData(source="digits", validation=0)
+    digits.setup("fit")
+    assert len(digits.train[1]) == 1397
+    assert MNISTData(source="digits").validation_name == "val"
+
+
+def test_a_stream_completes_its_batches_across_epochs():
+    data = MNISTData(source="digits", batch_size=128, stream=True)
+    data.setup("fit")
+    loader = data.train_dataloader()
+    assert [len(labels) for _, labels in loader] == [128] * 10  # 1,197 digits and 83 of the next epoch
+    loader.sampler.set_epoch(1)
+    assert [len(labels) for _, labels in loader] == [128] * 9
+
+
+@pytest.mark.parametrize("darkest", [0.0, -1.0])
+def test_pixels_lie_between_the_darkest_and_one(darkest):
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    x, _ = MNISTData(darkest=darkest).on_after_batch_transfer((images, None), 0)
+    expected = images.double() / 255 if darkest == 0 else (images.double() - 127.5) / 127.5
+    assert (x - expected).abs().max() <= 2 * torch.finfo(torch.float32).eps
+    assert (float(x.min()), float(x.max())) == (darkest, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": 60_000}, "validation must leave some of the 60,000 training images to train on, got 60000"),
+        ({"validation": -1}, "validation must leave some of the 60,000 training images to train on, got -1"),
+        ({"darkest": 1.0}, "darkest must be a number below 1, the value of white, got 1.0"),
+        ({"darkest": float("nan")}, "darkest must be a number below 1, the value of white, got nan"),
+        ({"darkest": float("-inf")}, "darkest must be a number below 1, the value of white, got -inf"),
+    ],
+)
+def test_numbers_that_leave_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        MNISTData(**options)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,10 @@ def mix(*parts: Any) -> int:
     """A 63-bit seed that depends on every part and on their order, and is the same in every process."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
 
+
+# What becomes of the rows that do not fill an epoch's last batch: a smaller batch, nothing, or, with the first rows of
+# the next epoch, a whole one, as in tf.examples' next_batch.
+Incomplete = Literal["keep", "drop", "complete"]
 
 # Makes a batch of (all images, the positions of some, the epoch).
 Inputs = Callable[[Tensor, Tensor, int], Tensor]
@@ -53,7 +57,8 @@ class EpochOrder(Sampler[tuple[int, Tensor]]):
         size: N.
         batch_size: rows in a batch.
         shuffle: whether the order is a permutation; rows come in their own order otherwise.
-        drop_last: whether an incomplete last batch is left out.
+        incomplete: what becomes of an incomplete last batch; where it is completed, the next epoch begins behind the
+            rows that completed it, so that epochs are pieces of one endless stream.
         seed: of the permutations, which are drawn on the CPU and so are the same for every device.
         device: where the positions go, an epoch's at once.
     """
@@ -64,30 +69,45 @@ class EpochOrder(Sampler[tuple[int, Tensor]]):
         batch_size: int,
         *,
         shuffle: bool,
-        drop_last: bool,
+        incomplete: Incomplete,
         seed: int,
         device: torch.device | str = "cpu",
     ) -> None:
         self.size, self.batch_size, self.shuffle, self.seed = size, batch_size, shuffle, seed
-        self.device = device
-        self.used = size - size % batch_size if drop_last else size
+        self.incomplete, self.device = incomplete, device
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the permutation of the next pass."""
         self.epoch = epoch
 
+    @property
+    def _range(self) -> tuple[int, int]:
+        """The rows of this epoch's order that its batches are made of; behind its end lies the next epoch's."""
+        if self.incomplete == "keep":
+            return 0, self.size
+        if self.incomplete == "drop":
+            return 0, self.size - self.size % self.batch_size
+        first = -self.epoch * self.size % self.batch_size
+        return first, first - (first - self.size) // self.batch_size * self.batch_size
+
     def __len__(self) -> int:
-        return -(-self.used // self.batch_size)
+        first, end = self._range
+        return -((first - end) // self.batch_size)
+
+    def _order(self, epoch: int) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(self.size)
+        generator = torch.Generator().manual_seed(mix(self.seed, "permutation", epoch))
+        return torch.randperm(self.size, generator=generator)
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(mix(self.seed, "permutation", self.epoch))
-            order = torch.randperm(self.size, generator=generator)
-        else:
-            order = torch.arange(self.size)
         epoch = self.epoch
-        for positions in order[: self.used].to(self.device).split(self.batch_size):
+        first, end = self._range
+        order = self._order(epoch)
+        if end > self.size:
+            order = torch.cat([order, self._order(epoch + 1)])
+        for positions in order[first:end].to(self.device).split(self.batch_size):
             yield epoch, positions
 
 
@@ -97,11 +117,13 @@ def batch_loader(
     batch_size: int,
     *,
     shuffle: bool = False,
-    drop_last: bool = False,
+    incomplete: Incomplete = "keep",
     seed: int = 0,
     inputs: Inputs = as_they_are,
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """A loader of whole batches in this process: indexing memory is faster than any worker's queue."""
     dataset = TensorBatches(images, labels, inputs)
-    order = EpochOrder(len(dataset), batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed, device=images.device)
+    order = EpochOrder(
+        len(dataset), batch_size, shuffle=shuffle, incomplete=incomplete, seed=seed, device=images.device
+    )
     return DataLoader(dataset, sampler=order, batch_size=None)

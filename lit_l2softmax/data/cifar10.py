@@ -132,8 +132,11 @@ class CIFAR10Data(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         """Distorted batches of the training split; an incomplete last one is left out."""
-        inputs = TrainingInputs(len(self.train[1]), SIDE, self.brightness, self.seed)
-        return batch_loader(*self.train, self.batch_size, shuffle=True, drop_last=True, seed=self.seed, inputs=inputs)
+        images, labels = self.train
+        inputs = TrainingInputs(len(labels), SIDE, self.brightness, self.seed)
+        return batch_loader(
+            images, labels, self.batch_size, shuffle=True, incomplete="drop", seed=self.seed, inputs=inputs
+        )
 
     def val_dataloader(self) -> Batches:
         """Batches, in order, of the images kept from training, or of the test split where there are none."""

@@ -1,5 +1,6 @@
 """MNIST with its canonical split, or, said aloud, the digits that scikit-learn carries."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,19 +14,19 @@ from torch.utils.data import DataLoader
 from lit_l2softmax.errors import DataError
 
 from . import digits, mnist_files
-from .batches import batch_loader
+from .batches import Incomplete, batch_loader
 from .downloads import UnreachableError, UnwritableError, cache_folder, data_root
 from .pictures import Ink, read_digit
 
 Batches = DataLoader[tuple[Tensor, Tensor]]
 
-VALIDATION = 5000  # the first rows of the training file, as in tensorflow.examples' input_data
-
 
 class MNISTData(LightningDataModule):
-    """Handwritten digits as images ``(N, 1, 28, 28)``, float32 in [0, 1], and labels ``(N,)``, int64.
+    """Handwritten digits as images ``(N, 1, 28, 28)``, float32 in [darkest, 1], and labels ``(N,)``, int64.
 
-    55,000 images train (rows 5000..59999 of the training file), its first 5,000 validate, 10,000 test. Everything stays
+    55,000 images train (rows 5000..59999 of the training file), its first 5,000 validate, 10,000 test, as in
+    tensorflow.examples' input_data; or, without validation, all 60,000 train, and what is watched on the way are the
+    test images, by their own name. Everything stays
     in memory as uint8, batches are drawn by tensor indexing, and the order of an epoch is a function of (seed, epoch).
 
     Args:
@@ -36,6 +37,11 @@ class MNISTData(LightningDataModule):
         batch_size: rows in a training batch.
         eval_batch_size: rows in a validation, test or prediction batch.
         shuffle: whether training rows are permuted anew each epoch; an incomplete last batch is then left out.
+        stream: whether an incomplete last batch is completed with the first rows of the next epoch, which then begins
+            behind them, as in tensorflow.examples' next_batch.
+        validation: how many of the training images, the first ones, are kept from training to validate on. Of the
+            digits, any number keeps 200.
+        darkest: the value of a black pixel; a white one is 1.
         seed: of the permutations; the command line sets it to ``seed_everything``.
         predict_images: how many test images, from the first on, ``predict`` classifies.
 
@@ -43,7 +49,7 @@ class MNISTData(LightningDataModule):
         resolved_source: ``"mnist"`` or ``"digits"``, known once ``prepare_data`` or ``setup`` has run.
 
     Raises:
-        ValueError: on a size below 1.
+        ValueError: on a size below 1, a validation split that leaves nothing, or a darkest that is not below 1.
         DataError: from ``prepare_data`` and ``setup``, on files that are damaged or, with ``source="mnist"``, missing.
     """
 
@@ -56,6 +62,9 @@ class MNISTData(LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int = 1000,
         shuffle: bool = True,
+        stream: bool = False,
+        validation: int = 5000,
+        darkest: float = 0.0,
         seed: int = 0,
         predict_images: int = 4,
     ) -> None:
@@ -67,9 +76,14 @@ class MNISTData(LightningDataModule):
         ):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= validation < 60_000:
+            raise ValueError(f"validation must leave some of the 60,000 training images to train on, got {validation}")
+        if not -math.inf < darkest < 1:
+            raise ValueError(f"darkest must be a number below 1, the value of white, got {darkest}")
         self.root = data_root(root)
         self.source = source
         self.batch_size, self.eval_batch_size, self.shuffle, self.seed = batch_size, eval_batch_size, shuffle, seed
+        self.stream, self.darkest, self.validation_images = stream, darkest, validation
         self.predict_images = predict_images
         self.resolved_source: Literal["mnist", "digits"] | None = None
 
@@ -77,6 +91,11 @@ class MNISTData(LightningDataModule):
     def title(self) -> str:
         """What the data are called in print."""
         return "scikit-learn's digits, NOT MNIST" if self.resolved_source == "digits" else "MNIST"
+
+    @property
+    def validation_name(self) -> str:
+        """What figures of the validation batches are called: they are test images where none is kept from training."""
+        return "val" if self.validation_images else "test"
 
     def own_images(self, paths: Sequence[Path], ink: Ink) -> Tensor:
         """A person's own pictures of a digit each, ``(N, 1, 28, 28)``, float32, as the network wants them.
@@ -87,7 +106,8 @@ class MNISTData(LightningDataModule):
         box = (
             28 if self.source == "digits" else 20
         )  # holds the ink of a training image; the enlarged digits fill theirs
-        return torch.stack([read_digit(path, ink=ink, box=box) for path in paths])
+        ink_amounts = torch.stack([read_digit(path, ink=ink, box=box) for path in paths])
+        return ink_amounts * (1 - self.darkest) + self.darkest
 
     def prepare_data(self) -> None:
         """Finds or downloads the files and verifies them, once in a process."""
@@ -118,21 +138,26 @@ class MNISTData(LightningDataModule):
             images, labels, test_images, test_labels = (
                 mnist_files.read(self._paths[file.name], file) for file in mnist_files.FILES
             )
-            self.train = images[VALIDATION:], labels[VALIDATION:]
-            self.validation = images[:VALIDATION], labels[:VALIDATION]
+            kept = self.validation_images
+            self.train = images[kept:], labels[kept:]
+            self.validation = images[:kept], labels[:kept]
             self.test = test_images, test_labels
         else:
             self.train, self.validation, self.test = digits.load_digits()
-        if self.shuffle and self.batch_size > len(self.train[1]):
+            if not self.validation_images:
+                images, labels = (torch.cat(parts) for parts in zip(self.train, self.validation, strict=True))
+                self.train = images, labels
+        if (self.shuffle or self.stream) and self.batch_size > len(self.train[1]):
             raise DataError(f"a batch of {self.batch_size:,} is more than the {len(self.train[1]):,} training images")
 
     def train_dataloader(self) -> Batches:
         """Batches of the training split."""
-        return batch_loader(*self.train, self.batch_size, shuffle=self.shuffle, drop_last=self.shuffle, seed=self.seed)
+        incomplete: Incomplete = "complete" if self.stream else "drop" if self.shuffle else "keep"
+        return batch_loader(*self.train, self.batch_size, shuffle=self.shuffle, incomplete=incomplete, seed=self.seed)
 
     def val_dataloader(self) -> Batches:
-        """Batches of the validation split, in order."""
-        return batch_loader(*self.validation, self.eval_batch_size)
+        """Batches, in order, of the images kept from training, or of the test split where there are none."""
+        return batch_loader(*(self.validation if self.validation_images else self.test), self.eval_batch_size)
 
     def test_dataloader(self) -> Batches:
         """Batches of the test split, in order."""
@@ -144,9 +169,9 @@ class MNISTData(LightningDataModule):
         return batch_loader(images, labels, self.eval_batch_size)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Pixels 0..255 become 0..1 on the device that trains, which then receives a quarter of the bytes."""
+        """Pixels 0..255 become darkest..1 on the device that trains, which then receives a quarter of the bytes."""
         images, labels = batch
-        images = images.to(torch.float32).div_(255)
+        images = images.to(torch.float32).div_(255 / (1 - self.darkest)).add_(self.darkest)
         if self.trainer is not None:
             # Lightning has converted the batch to the precision of the training before, when it was bytes.
             images = self.trainer.precision_plugin.convert_input(images)

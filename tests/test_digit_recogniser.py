@@ -1,0 +1,41 @@
+"""The network of System 5 against its layer table and Paddle's initialisers."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from lit_l2softmax.layers import L2SoftmaxLoss
+from lit_l2softmax.networks import DigitRecogniser
+
+
+def parameters(*modules):
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def test_it_has_the_parameters_of_its_table():
+    network = DigitRecogniser()
+    assert [parameters(layer) for layer in (network.conv1, network.conv2)] == [520, 10_020]
+    assert parameters(network, L2SoftmaxLoss(network.out_features, 10)) == 20_350
+    assert parameters(network, torch.nn.Linear(network.out_features, 1)) == 11_521
+
+
+def test_it_is_the_tutorials_sequence_of_layers_bit_for_bit():
+    network = DigitRecogniser()
+    images = torch.rand(3, 1, 28, 28) * 2 - 1
+    x = F.max_pool2d(F.relu(network.conv1(images)), 2, 2)
+    assert x.shape == (3, 20, 14, 14)
+    x = F.max_pool2d(F.relu(network.conv2(x)), 2, 2)
+    assert x.shape == (3, 20, 7, 7)
+    assert torch.equal(network(images), x.reshape(3, 980))
+
+
+def test_it_starts_from_paddles_normals():
+    torch.manual_seed(0)
+    network = DigitRecogniser()
+    for layer, fan_in in ((network.conv1, 25), (network.conv2, 500)):
+        weight = layer.weight.detach()
+        # The deviation of n normal numbers is off by some 1 / sqrt(2 n).
+        assert abs(weight.std() / math.sqrt(2 / fan_in) - 1) < 5 / math.sqrt(2 * weight.numel())
+        assert weight.abs().max() > 2.2 * math.sqrt(2 / fan_in)  # a normal one, not cut at two deviations
+        assert not layer.bias.any()
