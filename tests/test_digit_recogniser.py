@@ -2,8 +2,10 @@
 
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
+from run_records import column_of, result_of
 
 from lit_l2softmax.layers import L2SoftmaxLoss
 from lit_l2softmax.networks import DigitRecogniser
@@ -39,3 +41,18 @@ def test_it_starts_from_paddles_normals():
         assert abs(weight.std() / math.sqrt(2 / fan_in) - 1) < 5 / math.sqrt(2 * weight.numel())
         assert weight.abs().max() > 2.2 * math.sqrt(2 / fan_in)  # a normal one, not cut at two deviations
         assert not layer.bias.any()
+
+
+@pytest.mark.slow
+def test_it_trains_as_the_specification_has_it(fit, mnist_root):
+    """Five seeds of an independent program gave .956 to .965 after an epoch, one gave .988 after ten."""
+    data = [f"--data.root={mnist_root}", "--data.source=mnist"]
+    one, _ = fit("recogniser_ce", *data, "--trainer.log_every_n_steps=1", "--trainer.max_steps=1")
+    (loss,) = column_of(one, "train/loss")
+    assert 2.5 <= loss <= 6  # He's initial weights on pixels from -1 to 1, so not ln 10
+    run, _ = fit("recogniser_ce", *data)
+    assert result_of(run)["steps"] == 10 * 937
+    *epochs, last = column_of(run, "test/accuracy")
+    assert len(epochs) == 10
+    assert epochs[0] >= 0.95
+    assert epochs[9] == last >= 0.98
