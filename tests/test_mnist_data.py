@@ -12,6 +12,7 @@ import pooch
 import pytest
 import requests
 import torch
+from PIL import Image
 
 from lit_l2softmax.data import MNISTData, downloads, mnist_files
 from lit_l2softmax.errors import DataError
@@ -299,3 +300,12 @@ def test_pixels_lie_between_the_darkest_and_one(darkest):
 def test_numbers_that_leave_nothing_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         MNISTData(**options)
+
+
+def test_a_persons_own_pictures_lie_between_the_darkest_and_one_too(tmp_path):
+    digit = np.full((40, 40), 255, np.uint8)
+    digit[10:30, 18:22] = 0
+    Image.fromarray(digit).save(tmp_path / "one.png")
+    images = MNISTData(darkest=-1.0).own_images([tmp_path / "one.png"], "auto")
+    assert images.shape == (1, 1, 28, 28)
+    assert (float(images.min()), float(images.max())) == (-1.0, 1.0)
