@@ -1,4 +1,4 @@
-"""Initial weights that PyTorch does not have under TensorFlow's meaning."""
+"""Initial weights under TensorFlow's meaning."""
 
 from torch import Tensor, nn
 
@@ -9,3 +9,11 @@ def truncated_normal_(weight: Tensor, std: float) -> Tensor:
     The deviation of what remains is .8796 of ``std``. The limits of torch's own function are not in deviations.
     """
     return nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+def tf_layers_defaults_(*layers: nn.Conv2d | nn.Linear) -> None:
+    """Fills convolutions and dense layers as ``tf.layers`` does: Glorot-uniform weights, biases of zero."""
+    for layer in layers:
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -16,8 +16,7 @@ class MistakeReport(Callback):
     """Draws the confusion matrix and the images whose true class got the least probability.
 
     It wants a module whose ``test_step`` returns the logits, ``(N, C)``, and whose ``class_names`` are C words, and
-    batches of images and labels. Pictures go to
-    ``plots/`` of the run; a trainer without a record gets none.
+    batches of images and labels. Pictures go to ``plots/`` of the run; a trainer without a record gets none.
 
     Args:
         mistakes: how many images are shown at most.

@@ -43,10 +43,10 @@ class NetworkSummaries(Callback):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.rectified_layers, self.every_n_steps, self.images = list(rectified_layers), every_n_steps, images
-        self._latest = -1  # the step that was recorded last
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the layers."""
+        self._latest = -1  # the step that was recorded last
         modules = dict(pl_module.named_modules())
         for name in self.rectified_layers:
             if name not in modules:

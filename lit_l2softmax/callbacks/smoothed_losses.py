@@ -50,8 +50,7 @@ class SmoothedLosses(Callback):
             raise ConfigError(f"SmoothedLosses: {type(pl_module).__name__}.training_step returns no 'losses' by name")
         logged = {}
         for name, loss in outputs["losses"].items():
-            before = self._averages.get(name, torch.zeros_like(loss)).to(loss.device)
-            self._averages[name] = torch.lerp(loss, before, self.decay)
+            self._averages[name] = self.decay * self._averages.get(name, 0.0) + (1 - self.decay) * loss
             self._steps[name] = self._steps.get(name, 0) + 1
             share = 1 - self.decay ** self._steps[name] if self.debias else 1.0
             logged[f"train/{name}_smoothed"] = self._averages[name] / share

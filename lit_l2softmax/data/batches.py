@@ -14,6 +14,8 @@ def mix(*parts: Any) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
 
 
+Batches = DataLoader[tuple[Tensor, Tensor]]
+
 # What becomes of the rows that do not fill an epoch's last batch: a smaller batch, nothing, or, with the first rows of
 # the next epoch, a whole one, as in tf.examples' next_batch.
 Incomplete = Literal["keep", "drop", "complete"]
@@ -120,7 +122,7 @@ def batch_loader(
     incomplete: Incomplete = "keep",
     seed: int = 0,
     inputs: Inputs = as_they_are,
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> Batches:
     """A loader of whole batches in this process: indexing memory is faster than any worker's queue."""
     dataset = TensorBatches(images, labels, inputs)
     order = EpochOrder(

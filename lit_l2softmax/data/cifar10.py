@@ -8,17 +8,15 @@ from typing import Literal
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lit_l2softmax.errors import DataError
 
 from . import cifar10_files
-from .batches import batch_loader
+from .batches import Batches, batch_loader
 from .distortions import EvaluationInputs, TrainingInputs
 from .downloads import data_root
 from .pictures import Ink, read_photograph
 
-Batches = DataLoader[tuple[Tensor, Tensor]]
 Source = Literal["cifar10", "cifar10-unverified"]
 
 SIDE = 24  # of 32 pixels; the source crops without padding

@@ -9,16 +9,13 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lit_l2softmax.errors import DataError
 
 from . import digits, mnist_files
-from .batches import Incomplete, batch_loader
+from .batches import Batches, Incomplete, batch_loader
 from .downloads import UnreachableError, UnwritableError, cache_folder, data_root
 from .pictures import Ink, read_digit
-
-Batches = DataLoader[tuple[Tensor, Tensor]]
 
 
 class MNISTData(LightningDataModule):

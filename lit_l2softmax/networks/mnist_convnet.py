@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_l2softmax.initializers import tf_layers_defaults_
+
 
 class MnistConvNet(nn.Module):
     """Maps images ``(N, 1, 28, 28)`` with values in [0, 1] to features ``(N, 1024)``.
@@ -38,10 +40,7 @@ class MnistConvNet(nn.Module):
         self.conv2 = nn.Conv2d(32, 64, 3)
         self.dense = nn.Linear(64 * 5 * 5, self.out_features)
         self.dropout = nn.Dropout(dropout)
-        for layer in (self.conv1, self.conv2, self.dense):  # the defaults of tf.layers
-            nn.init.xavier_uniform_(layer.weight)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+        tf_layers_defaults_(self.conv1, self.conv2, self.dense)
         # Pixel by pixel in memory: on a CPU a training step is 1.5 times as fast, with the same values and names.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's annotations
 
