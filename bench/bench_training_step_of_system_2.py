@@ -22,6 +22,7 @@ from lit_l2softmax.data import CIFAR10Data
 
 CONFIG = yaml.safe_load((Path(__file__).parents[1] / "configs" / "cifar10.yaml").read_text())
 MODEL, DATA = CONFIG["model"]["init_args"], CONFIG["data"]["init_args"]
+PENALTY = MODEL["penalty"]["init_args"]
 CALLBACKS = CONFIG["trainer"]["callbacks"]
 ROWS = 50_000
 BASELINE = "plain, banded"
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 def made(**changes):
     """The module of the configuration."""
-    parts = {name: instantiate_class((), MODEL[name]) for name in ("network", "head")}
+    parts = {name: instantiate_class((), MODEL[name]) for name in ("network", "head", "penalty")}
     return LitClassification(**{**MODEL, **parts, **changes})
 
 
@@ -64,7 +65,7 @@ def check_that_both_compute_the_same(ours):
     """What is not the same computation is not timed: without the decay, in float64, and the first loss of a fit."""
     images, labels = next(iter(ours.data.train_dataloader()))
     twin = copy.deepcopy(ours.module).double()
-    twin.weight_decay = 0.0
+    twin.penalty = None
     plain = PlainNetwork(Banded()).double()
     plain.load_state_dict({name(key): weight for key, weight in twin.state_dict().items()})
     expected = F.cross_entropy(plain(images.double()), labels)
@@ -73,10 +74,8 @@ def check_that_both_compute_the_same(ours):
     loss = twin.head(twin.network(images.double()), labels)
     check_same_gradients(twin, loss, plain, expected, name, terms)
 
-    decayed = (ours.module.get_parameter(weight).detach().double() for weight in MODEL["decayed_weights"])
-    total = float(expected.detach()) + MODEL["weight_decay"] / 2 * float(
-        sum(weight.square().sum() for weight in decayed)
-    )
+    decayed = (ours.module.get_parameter(weight).detach().double() for weight in PENALTY["weights"])
+    total = float(expected.detach()) + PENALTY["l2"] / 2 * float(sum(weight.square().sum() for weight in decayed))
     first_loss = float(ours.fit(0, untimed_steps=1).first_loss)
     # Its terms are rounded to float32 once, its logits of some 1e-3 do not show, its sums of squares add pairwise.
     assert abs(first_loss - total) <= 64 * torch.finfo(torch.float32).eps / 2 * total

@@ -27,7 +27,8 @@ def resolved(arguments: list[str]) -> list[str]:
         return arguments
     if command == "fit":
         if not any(argument.startswith(("--config", "-c", "--model", "--print_config")) for argument in others):
-            bare = [argument for argument in others if Path(argument).name.removesuffix(".yaml") in names()]
+            stems = [Path(name).name for name in names()]
+            bare = [argument for argument in others if Path(argument).name.removesuffix(".yaml") in stems]
             hint = f"did you mean --config {bare[0]}?" if bare else f"there are {', '.join(names())}"
             raise ConfigError(f"fit needs a configuration, --config NAME; {hint}")
         return [command, *_with_configs(others, config_file)]

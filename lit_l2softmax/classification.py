@@ -1,7 +1,5 @@
 """The training procedure of a classifier: any network that gives features, any head that gives a loss and logits."""
 
-import math
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
@@ -11,7 +9,8 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from .callbacks import ExponentialMovingAverage, MistakeReport
-from .messages import nearest_or_all
+from .errors import DataError
+from .penalties import WeightPenalty
 
 
 class Head(Protocol):
@@ -34,9 +33,7 @@ class LitClassification(LightningModule):
     Args:
         network: maps a batch of inputs to features ``(N, D)``.
         head: a module that keeps the promises of :class:`Head`.
-        weight_decay: half of it times the sum of the squares of the ``decayed_weights`` is added to the loss that is
-            minimised, as TensorFlow's tutorials do; for SGD the same as its option of that name.
-        decayed_weights: names of parameters, ``network.local3.weight``.
+        penalty: is added to the loss that is minimised, as weight decay is in TensorFlow's tutorials.
         ema_decay: what is evaluated is the moving average of the weights, see ``ExponentialMovingAverage``; the weights
             themselves when None.
         ema_order: whether the average of a step is taken after its update or before it.
@@ -47,13 +44,13 @@ class LitClassification(LightningModule):
         validation_metrics: what a checkpoint can be selected by, and which of its extremes is the best.
 
     Raises:
-        ValueError: where the head does not fit the network, a decayed weight does not exist, or weight decay has none.
+        ValueError: where the head does not fit the network, or a penalised weight does not exist.
 
     Metrics: every ``log_every_n_steps`` steps ``train/loss`` and ``train/accuracy`` of the batch,
     ``train/feature_norm`` (the mean length of its features before the constraint), ``train/alpha`` and
-    ``train/learning_rate``; with weight decay also ``train/cross_entropy`` and ``train/weight_decay/*``, whose sum is
-    the loss. ``val/*`` and ``test/*`` are means over all samples, without weight decay, ``*/images`` how many those
-    are. Data that validate on something else say so by a ``validation_name``, which is then the metrics'.
+    ``train/learning_rate``; with a penalty also ``train/cross_entropy`` and ``train/penalty/*``, whose sum is the loss.
+    ``val/*`` and ``test/*`` are means over all samples, without a penalty, ``*/images`` how many those are. Data that
+    validate on something else say so by a ``validation_name``, which is then the metrics'.
     """
 
     validation_metrics: ClassVar[dict[str, str]] = {"val/accuracy": "max", "val/loss": "min"}
@@ -62,8 +59,7 @@ class LitClassification(LightningModule):
         self,
         network: nn.Module,
         head: nn.Module,
-        weight_decay: float = 0.0,
-        decayed_weights: Sequence[str] = (),
+        penalty: WeightPenalty | None = None,
         ema_decay: float | None = None,
         ema_order: Literal["after", "before"] = "after",
         compile_network: Literal["default", "reduce-overhead", "max-autotune"] | None = None,
@@ -73,15 +69,9 @@ class LitClassification(LightningModule):
             raise ValueError(f"the network gives {given} features, the head wants {wanted}")
         self.network = network
         self.head = head
-        if not 0 <= weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be 0 or a finite positive number, got {weight_decay}")
-        parameters = [name for name, _ in self.named_parameters()]
-        if weight_decay and not decayed_weights:
-            raise ValueError(f"weight_decay={weight_decay} decays nothing: name weights in decayed_weights")
-        for name in decayed_weights:
-            if name not in parameters:
-                raise ValueError(f"decayed_weights: there is no weight {name!r}{nearest_or_all(name, parameters)}")
-        self.weight_decay, self.decayed_weights = weight_decay, tuple(dict.fromkeys(decayed_weights))
+        if penalty is not None:
+            penalty.check(self)
+        self.penalty = penalty
         self.ema_decay, self.ema_order = ema_decay, ema_order
         self.configure_callbacks()  # refuses a decay before anything is made
         if compile_network is not None:
@@ -104,6 +94,12 @@ class LitClassification(LightningModule):
     def _head(self) -> Head:
         return cast(Head, self.head)
 
+    def _loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        try:
+            return self._head(features, labels)
+        except IndexError as error:  # the operators' word and torch's
+            raise DataError(f"a label is none of the {self.num_classes} classes: {error}") from error
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(N, C)`` of a batch of inputs."""
         return self._head.logits(self.network(images))
@@ -112,15 +108,11 @@ class LitClassification(LightningModule):
         """The mean ``loss`` of a batch, and by name, detached, all ``losses`` that are added up in it."""
         images, labels = batch
         features = self.network(images)
-        loss = cross_entropy = self._head(features, labels)
+        loss = cross_entropy = self._loss(features, labels)
         losses = {}
-        if self.weight_decay:
-            decay = {
-                f"weight_decay/{name}": self.weight_decay / 2 * self.get_parameter(name).square().sum()
-                for name in self.decayed_weights
-            }
-            loss = cross_entropy + torch.stack(list(decay.values())).sum()
-            losses = {"cross_entropy": cross_entropy.detach()} | {name: term.detach() for name, term in decay.items()}
+        if terms := {} if self.penalty is None else self.penalty.terms(self):
+            loss = cross_entropy + torch.stack(list(terms.values())).sum()
+            losses = {"cross_entropy": cross_entropy.detach()} | {name: term.detach() for name, term in terms.items()}
         losses["loss"] = loss.detach()
         # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one. Which
         # these are is for Lightning to say: after a resumption its count of batches and global_step may differ.
@@ -145,17 +137,18 @@ class LitClassification(LightningModule):
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str, accuracy: Metric) -> Tensor:
         images, labels = batch
         features = self.network(images)
+        loss = self._loss(features, labels)
         logits = self._head.logits(features)
         accuracy.update(logits, labels)
-        self.log(f"{stage}/loss", self._head(features, labels), on_epoch=True, prog_bar=True, batch_size=len(labels))
+        self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels))
         self.log(f"{stage}/accuracy", accuracy, on_epoch=True, prog_bar=True)
         self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum")
         return logits
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Adds a batch to ``val/loss`` and ``val/accuracy``, or to what the data say they validate on."""
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Adds a batch to ``val/loss`` and ``val/accuracy``, or to the data's ``validation_name``; returns logits."""
         data = getattr(self.trainer, "datamodule", None)
-        self._evaluate(batch, getattr(data, "validation_name", "val"), self.val_accuracy)
+        return self._evaluate(batch, getattr(data, "validation_name", "val"), self.val_accuracy)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Adds a batch to ``test/loss`` and ``test/accuracy``; returns its logits ``(N, C)``."""

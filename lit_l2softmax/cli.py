@@ -32,6 +32,8 @@ from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
 from .messages import nearest_or_all, one_line
 from .program import LIGHTNING, PROGRAM
 
+COUNTS = ("/images", "/points")  # the metrics that say how many rows the others are means of
+
 
 class LitCLI(LightningCLI):
     """The project's LightningCLI; see the module docstring."""
@@ -128,8 +130,9 @@ class LitCLI(LightningCLI):
         """Refuses parts that do not fit each other, before anything is made."""
         classes, wanted = (getattr(part, "num_classes", None) for part in (self.datamodule, self.model))
         if None not in (classes, wanted) and classes != wanted:
+            owner, option = ("head", "model.head") if hasattr(self.model, "head") else ("regression", "model")
             raise ConfigError(
-                f"the data have {classes} classes, the head has {wanted}: --model.head.num_classes={classes}"
+                f"the data have {classes} classes, the {owner} has {wanted}: --{option}.num_classes={classes}"
             )
         if self.subcommand != "fit":
             return
@@ -292,40 +295,45 @@ class LitCLI(LightningCLI):
             (raw,) = scored(**{**options, "verbose": False})
         finally:
             self.trainer.loggers = loggers
-        raw = {f"{name}_raw": value for name, value in raw.items() if not name.endswith("/images")}
+        raw = {f"{name}_raw": value for name, value in raw.items() if not name.endswith(COUNTS)}
         for logger in loggers:
             logger.log_metrics(raw, self.trainer.global_step)
         return scores[0] | raw
 
     def predict(self, ckpt_path: str, **options: Any) -> None:
-        """Prints the class and the probability of each image, and draws the images with them."""
+        """Prints the class and the probability of each row, or what a regression says; draws images with them."""
         checkpoint = Path(ckpt_path)
         runs.load_weights(self.model, checkpoint)
         own: list[str] | None = self.config.predict.images
         if own:
             if not hasattr(self.datamodule, "own_images"):
                 raise ConfigError(f"{_title(self.datamodule)} takes no pictures of one's own: leave --images out")
-            images = self.datamodule.own_images([Path(path) for path in own], self.config.predict.ink)
+            inputs = self.datamodule.own_images([Path(path) for path in own], self.config.predict.ink)
             names = own
-            options |= {"datamodule": None, "dataloaders": DataLoader([images], batch_size=None)}  # type: ignore[arg-type]  # one batch
+            options |= {"datamodule": None, "dataloaders": DataLoader([inputs], batch_size=None)}  # type: ignore[arg-type]  # one batch
         batches = cast(list[dict[str, Tensor]], self.trainer.predict(**{**options, "return_predictions": True}))
         if not batches:
-            raise ConfigError("no image was classified: the options leave none")
+            raise ConfigError("nothing was predicted: the options leave nothing")
+        numbers = batches[0]["prediction"].is_floating_point()
         predictions = torch.cat([batch["prediction"] for batch in batches]).tolist()
-        probabilities = torch.cat([batch["probability"] for batch in batches]).amax(1).tolist()
+        # A classifier is more or less sure; a regression says a number, which need not be that of a class.
+        figure = "probability" if "probability" in batches[0] else "output"
+        values = torch.cat([batch[figure] for batch in batches]).reshape(len(predictions), -1).amax(1).tolist()
         if not own:
-            images = torch.cat([images for images, _ in self.datamodule.predict_dataloader()])
-            names = [f"test image {number}" for number in range(len(images))]
+            inputs = torch.cat([inputs for inputs, _ in self.datamodule.predict_dataloader()])
+            names = [f"test {'image' if inputs.ndim == 4 else 'point'} {number}" for number in range(len(inputs))]
         classes = getattr(self.datamodule, "class_names", None)
         predictions = [classes[number] if classes else number for number in predictions]
-        for name, prediction, probability in zip(names, predictions, probabilities, strict=True):
-            print(f"{name}: {prediction}  (probability {probability:.4f})")
+        for name, prediction, value in zip(names, predictions, values, strict=True):
+            print(f"{name}: {value:.4f}" if numbers else f"{name}: {prediction}  ({figure} {value:.4f})")
+        if inputs.ndim != 4:
+            return
         picture = runs.plots_folder(checkpoint) / f"predictions-{runs.new_name()}.png"
         captions = [
-            f"{_short(Path(name).name)}\n{prediction}  (p = {probability:.3f})"
-            for name, prediction, probability in zip(names, predictions, probabilities, strict=True)
+            f"{_short(Path(name).name)}\n{prediction}  ({figure[0]} = {value:.3f})"
+            for name, prediction, value in zip(names, predictions, values, strict=True)
         ]
-        plots.save_grid(picture, images, captions, f"predictions of {checkpoint.name}, the images as it sees them")
+        plots.save_grid(picture, inputs, captions, f"predictions of {checkpoint.name}, the images as it sees them")
         print(picture)
 
 
@@ -336,8 +344,12 @@ def _callbacks(trainer: Trainer) -> list[Any]:
 
 def _line(scores: Mapping[str, float], data: Any) -> str:
     """The scores, how many images they are of where the module says so, and of which data."""
-    figures = [f"{name} {scores[name]:.4f}" for name in sorted(scores) if not name.endswith("/images")]
-    counts = [f"{int(value):,} images of " for name, value in scores.items() if name.endswith("/images")]
+    figures = [f"{name} {scores[name]:.4f}" for name in sorted(scores) if not name.endswith(COUNTS)]
+    counts = [
+        f"{int(value):,} {name.rpartition('/')[2][: None if value != 1 else -1]} of "
+        for name, value in scores.items()
+        if name.endswith(COUNTS)
+    ]
     return "  ".join([*figures, f"on {''.join(counts)}{_title(data)}"])
 
 

@@ -23,7 +23,7 @@ def save_grid(path: Path, images: Tensor, captions: Sequence[str], title: str) -
         axis.imshow(displayable(image).movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
         axis.set_title(caption, fontsize=8, parse_math=False)  # a dollar in a file's name is no formula
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 def displayable(image: Tensor) -> Tensor:
@@ -61,10 +61,11 @@ def save_confusion_matrix(path: Path, counts: Tensor, names: Sequence[str], titl
     axis.set_xticks(range(len(matrix)), names, rotation=slant)
     axis.set_yticks(range(len(matrix)), names)
     axis.set_title(title, fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Saves a figure; its folder is made where there is none."""
     path.parent.mkdir(exist_ok=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in a script the font has not

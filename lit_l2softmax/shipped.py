@@ -9,12 +9,12 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 def names() -> list[str]:
-    """Every shipped configuration, without ``.yaml``."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    """Every shipped configuration, ``mnist`` or ``optim/yoghurt``, without ``.yaml``."""
+    return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
 
 
 def config_file(name: str) -> str:
-    """The file that ``--config name`` means: one of one's own, or a shipped one by its name.
+    """The file that ``--config name`` means: one's own, or a shipped one by its name, with or without its folder.
 
     Raises:
         ConfigError: on neither, with the shipped name that is closest, or all of them.
@@ -22,6 +22,7 @@ def config_file(name: str) -> str:
     if Path(name).is_file():
         return name
     stem = Path(name).name.removesuffix(".yaml")
-    if stem in names():
-        return str(CONFIGS / f"{stem}.yaml")
+    for shipped in names():
+        if stem == Path(shipped).name:
+            return str(CONFIGS / f"{shipped}.yaml")
     raise ConfigError(f"the configuration {name} does not exist{nearest_or_all(stem, names())}")

@@ -9,13 +9,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_l2softmax"
 # From the bottom up; a module may import what stands on a line below its own.
 LAYERS = [
-    ["__init__", "kernels", "errors", "messages", "program", "alpha", "initializers", "plots", "schedules"],
-    ["ops", "shipped"],
+    ["__init__", "kernels", "errors", "messages", "program", "alpha", "initializers", "losses", "plots", "schedules"],
+    ["ops", "penalties", "plots_of_regressions", "shipped"],
     ["layers"],
     ["networks"],
     ["data", "loggers", "runs", "commands"],
     ["callbacks", "arguments"],
-    ["classification"],
+    ["classification", "regression"],
     ["cli"],
     ["__main__"],
 ]

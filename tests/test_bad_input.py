@@ -154,7 +154,7 @@ def test_a_run_named_without_its_option_is_guessed(capsys, tmp_path):
 def test_options_that_leave_nothing_to_score_are_refused(capsys, fit):
     run, _ = fit("mnist", *DRY)
     assert "no batch was scored" in refused(capsys, "test", f"--run={run}", "--trainer.limit_test_batches=0")
-    assert "no image was classified" in refused(capsys, "predict", f"--run={run}", "--trainer.limit_predict_batches=0")
+    assert "nothing was predicted" in refused(capsys, "predict", f"--run={run}", "--trainer.limit_predict_batches=0")
 
 
 def test_a_failure_before_the_first_step_leaves_no_folder(fit, tmp_path, monkeypatch):

@@ -8,9 +8,11 @@ from run_records import result_of
 
 from lit_l2softmax.classification import LitClassification
 from lit_l2softmax.data import MNISTData
+from lit_l2softmax.errors import DataError
 from lit_l2softmax.layers import L2SoftmaxLoss
 from lit_l2softmax.networks import MnistConvNet
 from lit_l2softmax.ops import linear_l2_softmax_cross_entropy
+from lit_l2softmax.penalties import WeightPenalty
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:.*{message}") for message in ("does not have many workers", "LeafSpec")
@@ -110,15 +112,15 @@ def test_training_accuracy_is_that_of_the_batch(module, monkeypatch):
     assert (logged["train/alpha"], logged["train/learning_rate"], logged["train/loss"]) == (16.0, 0.25, 1.5)
 
 
-def test_weight_decay_is_what_sgd_calls_by_that_name():
+def test_an_l2_penalty_is_what_sgd_calls_weight_decay():
     """TensorFlow's l2_loss, halved as there, is SGD's weight_decay of those tensors and of no other."""
     images, labels = torch.rand(16, 1, 28, 28), torch.randint(10, (16,))
     decayed = ("network.conv1.weight", "head.weight")
     modules = []
-    for weight_decay in (0.1, 0.0):
+    for penalty in (WeightPenalty(decayed, l2=0.1), None):
         torch.manual_seed(0)
         network = MnistConvNet(dropout=0.0)
-        modules.append(LitClassification(network, L2SoftmaxLoss(1024, 10), weight_decay, decayed).double())
+        modules.append(LitClassification(network, L2SoftmaxLoss(1024, 10), penalty).double())
     ours, theirs = modules
     for module in modules:
         module.trainer = SILENT
@@ -138,41 +140,39 @@ def test_weight_decay_is_what_sgd_calls_by_that_name():
 def test_the_loss_is_the_sum_of_its_named_parts():
     torch.manual_seed(0)
     decayed = ["network.dense.weight", "head.weight"]
-    module = LitClassification(MnistConvNet(dropout=0.0), L2SoftmaxLoss(1024, 10), 0.5, decayed)
+    module = LitClassification(MnistConvNet(dropout=0.0), L2SoftmaxLoss(1024, 10), WeightPenalty(decayed, l2=0.5))
     module.trainer = SILENT
     batch = torch.rand(8, 1, 28, 28), torch.randint(10, (8,))
     step = module.training_step(batch, 0)
     losses = step["losses"]
-    assert list(losses) == ["cross_entropy", *(f"weight_decay/{name}" for name in decayed), "loss"]
+    assert list(losses) == ["cross_entropy", *(f"penalty/{name}" for name in decayed), "loss"]
     for name in decayed:
         squares = module.get_parameter(name).detach().double().square().sum()
-        assert float(losses[f"weight_decay/{name}"]) == pytest.approx(0.25 * float(squares), rel=1e-5)
+        assert float(losses[f"penalty/{name}"]) == pytest.approx(0.25 * float(squares), rel=1e-5)
     assert float(losses["cross_entropy"]) == pytest.approx(
         float(module.head(module.network(batch[0]), batch[1]).detach())
     )
     assert float(losses["loss"]) == pytest.approx(sum(float(part) for part in losses.values()) / 2, rel=1e-6)
     assert torch.equal(step["loss"].detach(), losses["loss"])
     assert not any(part.requires_grad for part in losses.values())
-    plain = LitClassification(module.network, module.head, 0.0, decayed)
+    plain = LitClassification(module.network, module.head, WeightPenalty(decayed))
     plain.trainer = SILENT
     assert list(plain.training_step(batch, 0)["losses"]) == ["loss"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"weight_decay": -0.1}, "weight_decay must be 0 or a finite positive number, got -0.1"),
-        ({"weight_decay": float("nan")}, "weight_decay must be 0 or a finite positive number, got nan"),
-        ({"weight_decay": 0.1}, "weight_decay=0.1 decays nothing: name weights in decayed_weights"),
-        (
-            {"decayed_weights": ["network.dens.weight"]},
-            "decayed_weights: there is no weight 'network.dens.weight'; did you mean 'network.dense.weight'",
-        ),
-    ],
-)
-def test_a_decay_that_decays_nothing_is_refused(options, message):
+def test_a_penalty_of_a_weight_that_is_not_there_is_refused():
+    message = "there is no weight 'network.dens.weight'; did you mean 'network.dense.weight'"
     with pytest.raises(ValueError, match=message):
-        LitClassification(MnistConvNet(), L2SoftmaxLoss(1024, 10), **options)
+        LitClassification(MnistConvNet(), L2SoftmaxLoss(1024, 10), WeightPenalty(["network.dens.weight"]))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 16.0])
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_that_is_no_class_is_named(alpha, label):
+    module = LitClassification(MnistConvNet(), L2SoftmaxLoss(1024, 10, alpha))
+    module.trainer = SILENT
+    with pytest.raises(DataError, match=f"a label is none of the 10 classes: .*{label}"):
+        module.training_step((torch.rand(3, 1, 28, 28), torch.tensor([0, label, 9])), 0)
 
 
 def test_calling_the_module_gives_logits(module):

@@ -190,7 +190,7 @@ def test_wandb_has_the_tutorials_dashboard(fit, options):
     for name in (*layers, "head"):
         for part in ("weights", "gradients"):
             assert sum(summary[f"{part}/{name}.weight"]["values"]) > 0
-    for name in ("loss", "cross_entropy", "weight_decay/network.local3.weight", "weight_decay/network.local4.weight"):
+    for name in ("loss", "cross_entropy", "penalty/network.local3.weight", "penalty/network.local4.weight"):
         assert {f"train/{name}", f"train/{name}_smoothed"} <= set(summary)
     assert summary["train/images"]["count"] == 3
     assert summary["test/loss_raw"] == pytest.approx(result_of(run)["test/loss_raw"])

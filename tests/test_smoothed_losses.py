@@ -18,15 +18,16 @@ def test_every_loss_is_recorded_raw_and_smoothed(fit, debias):
         "mnist",
         SMOOTHED,
         f"--trainer.callbacks.debias={str(debias).lower()}",
-        "--model.weight_decay=0.01",
-        "--model.decayed_weights=[network.dense.weight]",
+        "--model.penalty=WeightPenalty",
+        "--model.penalty.l2=0.01",
+        "--model.penalty.weights=[network.dense.weight]",
         "--trainer.max_steps=12",
         "--trainer.log_every_n_steps=1",
         "--trainer.limit_val_batches=0",
         "--checkpoint.monitor=null",
         "--data.source=digits",
     )
-    names = ("loss", "cross_entropy", "weight_decay/network.dense.weight")
+    names = ("loss", "cross_entropy", "penalty/network.dense.weight")
     for name in names:
         raw, smoothed = (column_of(run, f"train/{name}{suffix}") for suffix in ("", "_smoothed"))
         average = 0.0

@@ -6,13 +6,19 @@ from .last_checkpoint import LastCheckpoint
 from .mistake_report import MistakeReport
 from .network_summaries import NetworkSummaries
 from .plain_progress import PlainProgress
+from .regression_pictures import DecisionBorder, Descent, FittedPlane
 from .run_config import RunConfig
 from .smoothed_losses import SmoothedLosses
 from .terminal_progress import TerminalProgress
+from .tutorial_lines import TutorialLines
+from .unweighted_accuracy import UnweightedAccuracy
 
 __all__ = [
     "ConfiguredOptimizer",
+    "DecisionBorder",
+    "Descent",
     "ExponentialMovingAverage",
+    "FittedPlane",
     "LastCheckpoint",
     "MistakeReport",
     "NetworkSummaries",
@@ -20,4 +26,6 @@ __all__ = [
     "RunConfig",
     "SmoothedLosses",
     "TerminalProgress",
+    "TutorialLines",
+    "UnweightedAccuracy",
 ]

@@ -15,6 +15,8 @@ from lit_l2softmax.errors import ConfigError
 from lit_l2softmax.loggers import RunWandbLogger
 from lit_l2softmax.messages import nearest_or_all
 
+from .evaluating import evaluating
+
 BINS = 64
 
 
@@ -70,7 +72,7 @@ class NetworkSummaries(Callback):
             return  # batches whose gradients are accumulated have one step
         self._latest = step
         images, labels = batch
-        with trainer.precision_plugin.forward_context():
+        with evaluating(trainer, pl_module):
             activations = _activations(pl_module, self._layers, images)
         sparsity = {f"sparsity/{name}": float((values == 0).float().mean()) for name, values in activations.items()}
         histograms = {f"activations/{name}": _histogram(values) for name, values in activations.items()}
@@ -94,21 +96,15 @@ class NetworkSummaries(Callback):
 
 
 def _activations(module: LightningModule, layers: dict[str, nn.Module], images: Tensor) -> dict[str, Tensor]:
-    """The layers' rectified outputs and the logits; the module's modes are left as they were."""
+    """The layers' rectified outputs and the logits."""
     outputs: dict[str, Tensor] = {}
     handles = [
         layer.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output.relu()}))
         for name, layer in layers.items()
     ]
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
     try:
-        # To compile another graph for this would cost more than it saves.
-        with torch.compiler.set_stance("force_eager"):
-            outputs["logits"] = module(images)
+        outputs["logits"] = module(images)
     finally:
-        for part, training in modes.items():
-            part.training = training
         for handle in handles:
             handle.remove()
     return outputs

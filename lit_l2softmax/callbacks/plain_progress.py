@@ -6,6 +6,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from .tutorial_lines import TutorialLines
+
 
 class PlainProgress(Callback):
     """Prints the step, the newest metrics and the speed; what a progress bar becomes where there is no terminal."""
@@ -13,12 +15,14 @@ class PlainProgress(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._since, self._from_step = time.perf_counter(), trainer.global_step
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # its connector's
+        self._spoken_for = any(isinstance(callback, TutorialLines) for callback in callbacks)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Prints a line every tenth of the steps where no validation will."""
-        if not trainer.enable_validation and trainer.max_steps > 0:
+        """Prints a line every tenth of the steps where neither a validation nor a tutorial's own lines will."""
+        if not trainer.enable_validation and trainer.max_steps > 0 and not self._spoken_for:
             every = max(1, trainer.max_steps // 10)
             if trainer.global_step % every == 0:
                 self._print(trainer)

@@ -2,5 +2,6 @@
 
 from .cifar10 import CIFAR10Data
 from .mnist import MNISTData
+from .points import PointsData
 
-__all__ = ["CIFAR10Data", "MNISTData"]
+__all__ = ["CIFAR10Data", "MNISTData", "PointsData"]

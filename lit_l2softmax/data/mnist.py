@@ -15,7 +15,7 @@ from lit_l2softmax.errors import DataError
 from . import digits, mnist_files
 from .batches import Batches, Incomplete, batch_loader
 from .downloads import UnreachableError, UnwritableError, cache_folder, data_root
-from .pictures import Ink, read_digit
+from .pictures import Ink, read_digit, read_digit_as_tutorial
 
 
 class MNISTData(LightningDataModule):
@@ -39,6 +39,8 @@ class MNISTData(LightningDataModule):
         validation: how many of the training images, the first ones, are kept from training to validate on. Of the
             digits, any number keeps 200.
         darkest: the value of a black pixel; a white one is 1.
+        tutorial_pictures: whether one's own pictures are read as the tutorial of System 5 reads them: squeezed into the
+            square, and from 0 to 1 whatever the training's images were.
         seed: of the permutations; the command line sets it to ``seed_everything``.
         predict_images: how many test images, from the first on, ``predict`` classifies.
 
@@ -62,6 +64,7 @@ class MNISTData(LightningDataModule):
         stream: bool = False,
         validation: int = 5000,
         darkest: float = 0.0,
+        tutorial_pictures: bool = False,
         seed: int = 0,
         predict_images: int = 4,
     ) -> None:
@@ -81,7 +84,7 @@ class MNISTData(LightningDataModule):
         self.source = source
         self.batch_size, self.eval_batch_size, self.shuffle, self.seed = batch_size, eval_batch_size, shuffle, seed
         self.stream, self.darkest, self.validation_images = stream, darkest, validation
-        self.predict_images = predict_images
+        self.tutorial_pictures, self.predict_images = tutorial_pictures, predict_images
         self.resolved_source: Literal["mnist", "digits"] | None = None
 
     @property
@@ -100,6 +103,10 @@ class MNISTData(LightningDataModule):
         Raises:
             DataError: naming the picture that cannot be used.
         """
+        if self.tutorial_pictures:
+            if ink == "light":
+                raise DataError("tutorial mode reads dark ink on white alone: leave --ink light out")
+            return torch.stack([read_digit_as_tutorial(path) for path in paths])
         box = (
             28 if self.source == "digits" else 20
         )  # holds the ink of a training image; the enlarged digits fill theirs

@@ -41,6 +41,20 @@ def read_digit(path: Path, *, ink: Ink = "auto", box: int = 20) -> Tensor:
     return torch.from_numpy(_centred(_ink(_grey(path), path, ink), box))[None]
 
 
+def read_digit_as_tutorial(path: Path) -> Tensor:
+    """One digit, ``(1, 28, 28)``, float32 in [0, 1], as the tutorial of System 5 reads it: dark ink on white alone.
+
+    The whole picture is squeezed into the square, wherever the digit lies on it and whatever is transparent.
+
+    Raises:
+        DataError: naming the picture, where it cannot be read, is animated or enormous.
+
+    Source: Paddle, "zero-basis deep learning", section 2.5, ``load_image``; its ANTIALIAS is Pillow's LANCZOS.
+    """
+    grey = _opened(path).convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return torch.from_numpy(1 - np.asarray(grey, dtype=np.float32) / 255)[None]
+
+
 def read_photograph(path: Path, *, side: int) -> Tensor:
     """The middle square of a picture scaled to ``(3, side, side)``, uint8; what is transparent becomes white.
 

@@ -1,0 +1,46 @@
+"""The accuracy that Paddle's tutorial evaluates: a mean of means."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+class UnweightedAccuracy(Callback):
+    """Logs ``*/accuracy_unweighted``, in which a batch counts as much as any other, however few rows it has.
+
+    It is for comparing with the tutorial's ``evaluation``; ``*/accuracy`` counts rows. It wants a module whose steps of
+    validation and test return logits ``(N, C)``, and batches of inputs and labels.
+
+    Source: Paddle, "zero-basis deep learning", section 2.5, ``evaluation``.
+    """
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds a batch of the validation."""
+        data = getattr(trainer, "datamodule", None)
+        _add(pl_module, getattr(data, "validation_name", "val"), outputs, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds a batch of the test."""
+        _add(pl_module, "test", outputs, batch)
+
+
+def _add(module: LightningModule, stage: str, logits: Tensor, batch: tuple[Tensor, Tensor]) -> None:
+    right = (logits.argmax(1) == batch[1]).float().mean()
+    module.log(f"{stage}/accuracy_unweighted", right, on_epoch=True, batch_size=1)
