@@ -1,10 +1,20 @@
-"""Learning-rate schedules that PyTorch does not have."""
+"""Schedules that PyTorch does not have: of a learning rate, and of how much a moving average keeps."""
 
 import math
 
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+
+def averaging_decay(decay: float, earlier_updates: int) -> float:
+    """``min(decay, (1 + t) / (10 + t))``: what a moving average keeps of itself in an update after t earlier ones.
+
+    So it follows closely at first, and is not held back by where it started.
+
+    Source: ``tf.train.ExponentialMovingAverage(decay, num_updates=t)``.
+    """
+    return min(decay, (1 + earlier_updates) / (10 + earlier_updates))
 
 
 class ExponentialDecay(LRScheduler):

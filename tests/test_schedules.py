@@ -4,7 +4,7 @@ import pytest
 import torch
 from run_records import column_of
 
-from lit_l2softmax.schedules import ExponentialDecay
+from lit_l2softmax.schedules import ExponentialDecay, averaging_decay
 
 
 def rates(steps, **options):
@@ -30,6 +30,14 @@ def test_numbers_that_make_no_schedule_are_refused(options, rate):
         options = {"decay_steps": 5, "decay_rate": rate}
     with pytest.raises(ValueError, match="decay_steps must be at least 1 and decay_rate positive and finite, got"):
         list(rates(1, **options))
+
+
+def test_the_decay_of_an_average_grows_to_what_was_asked_for():
+    assert averaging_decay(0.9999, 0) == 0.1
+    assert averaging_decay(0.9999, 100) == 101 / 110
+    assert averaging_decay(0.9999, 89_980) < 0.9999
+    assert averaging_decay(0.9999, 89_991) == 0.9999
+    assert averaging_decay(0.5, 10**6) == 0.5
 
 
 def test_on_the_command_line_it_counts_steps_and_is_resumed_where_it_was(fit):

@@ -9,6 +9,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lit_l2softmax.schedules import averaging_decay
+
 Order = Literal["after", "before"]
 
 
@@ -72,7 +74,7 @@ class ExponentialMovingAverage(WeightAveraging):
 
     @torch.no_grad()
     def _update(self, earlier_steps: int) -> None:
-        kept = min(self.decay, (1 + earlier_steps) / (10 + earlier_steps))
+        kept = averaging_decay(self.decay, earlier_steps)
         weights = [weight.to(average.dtype) for weight, average in zip(self._weights, self._averages, strict=True)]
         torch._foreach_lerp_(self._averages, weights, 1 - kept)
         for copied, buffer in self._buffers:  # what a network keeps beside its parameters is never averaged
