@@ -36,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .commands.list_experiments import main as list_experiments
 
         return list_experiments(arguments[1:])
+    if first == "show":
+        from .commands.show import main as show
+
+        return show(arguments[1:])
 
     from .cli import run  # torch and Lightning take seconds, which help and typing errors need not wait for
 

@@ -65,7 +65,7 @@ def save_confusion_matrix(path: Path, counts: Tensor, names: Sequence[str], titl
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Saves a figure; its folder is made where there is none."""
+    """Writes a figure as the picture ``path``, in a folder whose parent is there."""
     path.parent.mkdir(exist_ok=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in a script the font has not

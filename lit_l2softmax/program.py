@@ -10,4 +10,5 @@ LIGHTNING = {
 }
 COMMANDS = LIGHTNING | {
     "list": "name every experiment with what it shows and should reach",
+    "show": "print a demonstration that trains nothing, and draw its picture",
 }

@@ -70,6 +70,7 @@ def test_from_the_wheel(built, tmp_path):
         archive.extractall(tmp_path / "site")
     assert {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")} == {"lit_l2softmax"}
     assert "lit_l2softmax/py.typed" in names
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "lit_l2softmax").rglob("*.py")} <= set(names)
     assert imported_from(tmp_path, tmp_path / "site") == tmp_path / "site" / "lit_l2softmax"
 
 
