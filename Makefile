@@ -5,6 +5,7 @@
 #   make test-slow    the rest of the tests
 #   make test-oldest  the tests on the oldest torch and triton that pyproject.toml allows, in $(VENV)-oldest
 #   make bench        time what bench/ holds, leave rows and plots in bench/results/ (some ten minutes)
+#   make reproduce    train every experiment on the real data, write bench/results/reproduction.md (half an hour)
 #   make gpu          on a machine with a CUDA device and torch: its kernels' tests and rows, with $(PYTHON) as it is
 #   make format       rewrite the sources as `make test` wants them
 #   make clean        remove the environment and all caches
@@ -20,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 RUN := $(VENV)/bin/python
 
-.PHONY: fit test test-slow test-oldest bench gpu lint format clean
+.PHONY: fit test test-slow test-oldest bench reproduce gpu lint format clean
 .DEFAULT_GOAL := test
 
 fit: $(VENV)/.installed
@@ -37,6 +38,9 @@ test-oldest: $(VENV)-oldest/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(RUN) -m pytest bench --benchmark
+
+reproduce: $(VENV)/.installed
+	$(RUN) bench/reproduce.py $(EXPERIMENTS)
 
 # Such a machine has its own build of torch, and perhaps no network: nothing is installed there.
 gpu:

@@ -111,7 +111,7 @@ class LitClassification(LightningModule):
         loss = cross_entropy = self._loss(features, labels)
         losses = {}
         if terms := {} if self.penalty is None else self.penalty.terms(self):
-            loss = cross_entropy + torch.stack(list(terms.values())).sum()
+            loss = sum(terms.values(), cross_entropy)
             losses = {"cross_entropy": cross_entropy.detach()} | {name: term.detach() for name, term in terms.items()}
         losses["loss"] = loss.detach()
         # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one. Which

@@ -23,6 +23,10 @@ _REFUSED = re.compile(
     r"(?:Option '(?P<option>[^']+)' is not accepted"
     r"|(?:Subcommand|Group) '[^']+' does not accept option '(?P<member>[^']+)')"
 )
+_NOT_A_FILE = re.compile(r"- Expected a path but .*? either not accessible or invalid - ")
+_NO_CLASS = re.compile(r"Expected a dot import path string: (?P<name>.*?)(?: - Expected a .*)?")
+_NOT_IN_MODULE = re.compile(r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'(?: - Expected a .*)?")
+_WRONG_CLASS = re.compile(r"Import path (?P<path>\S+) does not correspond to a subclass of (?P<wanted>\w+)(?: - .*)?")
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: --(?P<option>[^ =]+).*")
 
 
@@ -45,7 +49,7 @@ def one_line(error: BaseException, options: Iterable[str] = ()) -> str:
         error: whatever stopped the command.
         options: the command's options, without dashes, among which a misspelt one is looked up.
     """
-    text = _LINK.sub("", " ".join(str(error).split()))
+    text = _NOT_A_FILE.sub("", _LINK.sub("", " ".join(str(error).split())))
     keys: list[str] = []
     accepting = ""
     while True:
@@ -66,15 +70,25 @@ def one_line(error: BaseException, options: Iterable[str] = ()) -> str:
         group, groups = word.partition(".")[0], {name.partition(".")[0] for name in known}
         hint = did_you_mean(word, known) or ("" if group in groups else did_you_mean(group, groups))
         text = f"{word!r} is not an option{owner}{hint}"
+    elif unknown := _NO_CLASS.fullmatch(text):
+        text = f"{unknown['name']!r} is no class that is known by that name alone; give its module too, module.Class"
+    elif unknown := _NOT_IN_MODULE.fullmatch(text):
+        known = dir(importlib.import_module(unknown["module"]))
+        text = f"{unknown['module']} has no {unknown['name']!r}{did_you_mean(unknown['name'], known)}"
+    elif wrong := _WRONG_CLASS.fullmatch(text):
+        text = f"{wrong['path']} is no {wrong['wanted']}"
     text = text or "names no class that can be used here"
     return f"{'.'.join(keys)}: {text}" if keys else text
 
 
 def _innermost(reasons: list[str], value: str) -> str:
     """The one reason that speaks of what was given, or all that was expected."""
-    reasons = [
-        reason for reason in reasons if "NoneType" not in reason and "does not correspond to a subclass" not in reason
-    ]
+    reasons = [reason for reason in reasons if "NoneType" not in reason]
+    # Of several bases that a class could have had, those it has not say nothing where another reason is given.
+    reasons = [reason for reason in reasons if "does not correspond to a subclass" not in reason] or reasons
+    for reason in reasons:
+        if _NO_CLASS.fullmatch(reason):
+            return reason
     expected = [reason.removeprefix("Expected a ") for reason in reasons if reason.startswith("Expected a ")]
     if len(expected) < len(reasons):
         return next(reason for reason in reasons if not reason.startswith("Expected a "))

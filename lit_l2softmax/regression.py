@@ -75,17 +75,18 @@ class LitRegression(LightningModule):
         terms = {} if self.penalty is None else self.penalty.terms(self)
         if not terms:
             return {"loss": loss}
-        return {"data_loss": loss, **terms, "loss": loss + torch.stack(list(terms.values())).sum()}
+        return {"data_loss": loss, **terms, "loss": sum(terms.values(), loss)}
 
     def _check(self, targets: Tensor) -> None:
         if self.num_classes is None:
             return
-        good = ((targets >= 0) & (targets < self.num_classes)).all()
+        least, greatest = targets.aminmax()
         message = f"a label is none of the {self.num_classes} classes"
         if targets.is_cuda:
-            torch._assert_async(good, message)  # asked on the device, or every step would wait for it
-        elif not good:
-            raise DataError(f"{message}: labels lie between {targets.min():g} and {targets.max():g}")
+            inside = (least >= 0) & (greatest < self.num_classes)
+            torch._assert_async(inside, message)  # asked on the device, or every step would wait for it
+        elif least < 0 or greatest >= self.num_classes:
+            raise DataError(f"{message}: labels lie between {least:g} and {greatest:g}")
 
     def _classes(self, outputs: Tensor) -> Tensor:
         assert self.num_classes is not None

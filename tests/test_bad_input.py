@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,7 +55,11 @@ def refused(capsys, *arguments):
         (["--trainer.limit_test_batches=0"], "must leave something to test the network on"),
         (["--trainer.limit_train_batches=0"], "no step was trained"),
         (["--trainer.val_check_interval=0"], "trainer.val_check_interval must be positive"),
-        (["--model.head=PlainSoftmax"], "model.head: names no class that can be used here"),
+        (["--model.head=PlainSoftmax"], "model.head: 'PlainSoftmax' is no class that is known by that name alone"),
+        (["--model.head=torch.nn.Lin"], "model.head: torch.nn has no 'Lin'; did you mean 'Linear'?"),
+        (["--model.head=torch.optim.SGD"], "model.head: torch.optim.SGD is no Module"),
+        (["--model.head=nowhere.Head"], "model.head: No module named 'nowhere'"),
+        (["--optimizer=Adamm"], "optimizer: 'Adamm' is no class that is known by that name alone"),
         (["--checkpoint.dirpath=/x"], "checkpoint.dirpath is the run folder's business; --runs"),
         (["--trainer.overfit_batches=2"], "trainer.overfit_batches would replace the order of the data"),
         (["--trainer.max_steps=0"], "must leave at least one step"),
@@ -79,7 +84,7 @@ def test_a_bad_option_is_named_with_what_it_could_be(capsys, tmp_path, options, 
     [
         ("max_steps", "max_stepz", "'trainer.max_stepz' is not an option; did you mean 'trainer.max_steps'?"),
         ("num_classes", "num_class", "'num_class' is not an option of L2SoftmaxLoss; did you mean 'num_classes'?"),
-        ("L2SoftmaxLoss", "L2SoftmaxLos", "has no attribute 'L2SoftmaxLos'"),
+        ("L2SoftmaxLoss", "L2SoftmaxLos", "has no 'L2SoftmaxLos'; did you mean 'L2SoftmaxLoss'?"),
         ("seed_everything: 0", "seed_everything: [0", "config"),
         ("model:", "modle:", "is not an option; did you mean 'model'?"),
     ],
@@ -273,3 +278,62 @@ def test_a_commands_help_has_its_program_name_and_its_own_options(capsys):
     assert "--runs" in text
     assert "--checkpoint.monitor" in text
     assert "--run RUN" not in text
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("torch.nn.MSELos", "model.loss: torch.nn has no 'MSELos'; did you mean 'MSELoss'?"),
+        ("MSELos", "model.loss: 'MSELos' is no class that is known by that name alone; give its module too"),
+        ("torch.optim.SGD", "model.loss: torch.optim.SGD is no Module"),
+        ("lit_l2softmax.losses.AsymmetricLoss", "model.loss: the following arguments are required: cost, profit"),
+    ],
+)
+def test_an_unknown_loss_is_named(capsys, tmp_path, loss, message):
+    from lit_l2softmax.shipped import config_file
+
+    config = tmp_path / "mine.yaml"
+    config.write_text(Path(config_file("yoghurt")).read_text().replace("torch.nn.MSELoss", loss))
+    for options in ([f"--config={config}"], ["--config=yoghurt", f"--model.loss={loss}"]):
+        assert message in refused(capsys, "fit", f"--runs={tmp_path / 'runs'}", *options)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("config", ["mnist", "mnist_softmax", "recogniser_mse"])
+def test_labels_outside_the_classes_are_one_line(capsys, tmp_path, monkeypatch, config):
+    from lit_l2softmax.data import MNISTData
+
+    setup = MNISTData.setup
+
+    def with_a_label_of_12(self, stage):
+        setup(self, stage)
+        self.train = self.train[0], torch.full_like(self.train[1], 12)
+
+    monkeypatch.setattr(MNISTData, "setup", with_a_label_of_12)
+    error = refused(capsys, "fit", f"--config={config}", f"--runs={tmp_path / 'runs'}", "--data.source=digits")
+    assert error.startswith("a label is none of the 10 classes: ")
+    assert "12" in error
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.num_classes=3"], "the data have 2 classes, the regression has 3: --model.num_classes=2"),
+        (["--model.num_classes=1"], "num_classes must be at least 2, got 1"),
+        (["--model.network=DigitRecogniser"], "the network gives 980 outputs, a regression wants one"),
+        (["--model.penalty=WeightPenalty"], "the following arguments are required: weights"),
+        (["--data.source=squares"], "data.source: Expected a typing.Literal['yoghurt', 'dots', 'parabola']"),
+        (["--data.batch_size=301"], "batch_size must be at least 1 and at most 300, got 301"),
+        (["--checkpoint.monitor=val/acuracy"], "'val/acuracy' is not validated; did you mean 'val/accuracy'?"),
+        (["--checkpoint.monitor=val/loss"], "checkpoint.mode: max of val/loss is its worst; --checkpoint.mode=min"),
+    ],
+)
+def test_a_regressions_bad_options_are_named(capsys, tmp_path, options, message):
+    assert message in refused(capsys, "fit", "--config=dots", f"--runs={tmp_path / 'runs'}", *options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_points_take_no_pictures(fit, capsys):
+    run, _ = fit("dots", "--trainer.max_steps=1", "--trainer.limit_val_batches=0")
+    assert "takes no pictures of one's own" in refused(capsys, "predict", f"--run={run}", "--images", "x.png")

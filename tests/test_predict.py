@@ -1,5 +1,6 @@
 """`predict --images`: a class and a probability for each picture, and a picture of them all."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,20 @@ def test_a_bad_picture_is_one_clear_line(run, tmp_path, capsys):
     assert main(["predict", f"--run={run}", "--images", str(tmp_path / "x.png")]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/x.png is not a picture in a format that can be read\n"
     assert not list((run / "plots").glob("predictions*"))
+
+
+def test_a_regression_says_numbers_or_the_nearest_class(fit, capsys):
+    """Points have no picture; images have."""
+    for config, pattern in (
+        ("yoghurt", r"test point \d: -?\d+\.\d{4}"),
+        ("dots", r"test point \d: [01]  \(output -?\d+\.\d{4}\)"),
+        ("recogniser_mse", r"test image \d: \d  \(output -?\d+\.\d{4}\)"),
+    ):
+        source = ["--data.source=digits"] if config == "recogniser_mse" else []
+        run, _ = fit(
+            config, "--trainer.max_steps=1", "--trainer.max_epochs=-1", "--trainer.limit_val_batches=0", *source
+        )
+        assert main(["predict", f"--run={run}"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [bool(re.fullmatch(pattern, line)) for line in lines[:4]] == [True] * 4
+        assert bool(list(run.glob("plots/predictions-*.png"))) == (config == "recogniser_mse") == (len(lines) == 5)
