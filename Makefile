@@ -39,7 +39,7 @@ test-oldest: $(VENV)-oldest/.installed-test
 bench: $(VENV)/.installed-test
 	$(RUN) -m pytest bench --benchmark
 
-reproduce: $(VENV)/.installed
+reproduce: $(VENV)/.installed-test
 	$(RUN) bench/reproduce.py $(EXPERIMENTS)
 
 # Such a machine has its own build of torch, and perhaps no network: nothing is installed there.

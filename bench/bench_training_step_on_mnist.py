@@ -1,4 +1,4 @@
-"""A training step of Systems 1 and 4: ours, by Lightning's Trainer as the configuration has it, against a plain loop.
+"""A training step of Systems 1, 4 and 5: ours, by Lightning's Trainer as the configuration has it, against plain loops.
 
 Both see the same data: scikit-learn's digits, repeated to as many rows as MNIST trains on, so that a step costs what it
 costs there and nothing needs to be downloaded.
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 import yaml
 from lightning.pytorch.cli import instantiate_class
 from lightning_steps import Fitted, check_same_gradients
-from plain_mnist import PlainConvNet, PlainLeNet, autocast, plain_loop
+from plain_mnist import PlainConvNet, PlainLeNet, PlainRecogniser, autocast, plain_loop
 from torch import nn
 
 from lit_l2softmax.classification import LitClassification
@@ -36,12 +36,14 @@ class System:
         number: of the system.
         config: what ``configs`` has for it.
         plain: makes the peer with a share of dropout.
+        optimizer: that the peer is trained with; ours is the configuration's.
         positions: of the two convolutions' outputs; ``products`` are the terms of each layer's sums, one after another.
     """
 
     number: int
     config: dict[str, Any]
     plain: Callable[[float], nn.Module]
+    optimizer: type[torch.optim.Optimizer]
     positions: int
     products: int
 
@@ -51,7 +53,7 @@ class System:
 
     @property
     def dropout(self):
-        return self.parts["network"]["init_args"]["dropout"]
+        return self.parts["network"].get("init_args", {}).get("dropout", 0.0)
 
     @property
     def log_every_n_steps(self):
@@ -60,7 +62,7 @@ class System:
     def fitted(self, batch_size, precision, folder, dropout=None):
         """Ours, on the digits repeated to as many rows as MNIST trains on."""
         network = copy.deepcopy(self.parts["network"])
-        if dropout is not None:
+        if dropout is not None and "init_args" in network:
             network["init_args"]["dropout"] = dropout
         module = LitClassification(instantiate_class((), network), instantiate_class((), self.parts["head"]))
         data = MNISTData(**{**self.config["data"]["init_args"], "source": "digits", "batch_size": batch_size})
@@ -69,6 +71,11 @@ class System:
         data.train = tuple(part.repeat(-(-ROWS // len(part)), *[1] * (part.ndim - 1))[:ROWS] for part in data.train)
         optimizer = instantiate_class(module.parameters(), self.config["optimizer"])
         return Fitted(module, optimizer, data, {**self.config["trainer"], "precision": precision}, folder)
+
+    def ready(self, images):
+        """Images as the network wants them, in whatever dtype they have."""
+        darkest = self.config["data"]["init_args"].get("darkest", 0.0)
+        return images / (255 / (1 - darkest)) + darkest
 
     def plain_of(self, module):
         """A plain network, without dropout, with the module's weights."""
@@ -83,10 +90,14 @@ def config(stem):
 
 MNIST = config("mnist")
 ALPHA = MNIST["model"]["init_args"]["head"]["init_args"]["alpha"]
+Adam, SGD = torch.optim.Adam, torch.optim.SGD
 SYSTEM_1 = System(
-    1, MNIST, lambda dropout: PlainConvNet(ALPHA, dropout), 24 * 24 + 10 * 10, 25 + 32 * 9 + 1600 + 1024 + 10
+    1, MNIST, lambda dropout: PlainConvNet(ALPHA, dropout), Adam, 24 * 24 + 10 * 10, 25 + 32 * 9 + 1600 + 1024 + 10
 )
-SYSTEM_4 = System(4, config("lenet"), PlainLeNet, 24 * 24 + 8 * 8, 25 + 32 * 25 + 1024 + 1024 + 10)
+SYSTEM_4 = System(4, config("lenet"), PlainLeNet, Adam, 24 * 24 + 8 * 8, 25 + 32 * 25 + 1024 + 1024 + 10)
+SYSTEM_5 = System(
+    5, config("recogniser_ce"), lambda _: PlainRecogniser(), SGD, 28 * 28 + 14 * 14, 25 + 20 * 25 + 980 + 10
+)
 
 
 def name(ours):
@@ -110,7 +121,7 @@ def check_that_both_compute_the_same(system, batch_size, folder):
             if parameter.ndim == 1:  # biases start at zero, and without them the sphere hides the scale of the images
                 torch.nn.init.normal_(parameter, std=0.1)
         images, labels = next(iter(ours.data.train_dataloader()))
-        images = images.double() / 255
+        images = system.ready(images.double())
         exact, plain = system.plain_of(ours.module).double(), system.plain_of(ours.module)
         twin = copy.deepcopy(ours.module).double()
         with autocast(precision):
@@ -130,6 +141,7 @@ CASES = [
     (SYSTEM_1, 128),  # the configuration's
     pytest.param(SYSTEM_1, 1024, marks=pytest.mark.long),  # leaves little of the calls' own cost
     (SYSTEM_4, 128),
+    (SYSTEM_5, 64),
 ]
 
 
@@ -144,9 +156,12 @@ def test_training_step(measure, tmp_path, system, batch_size):
     ours = {precision: system.fitted(batch_size, precision, tmp_path / precision) for precision in PRECISIONS}
     images, labels = ours["32-true"].data.train
     lr = system.config["optimizer"]["init_args"]["lr"]
-    providers = {
-        f"plain, {p}": plain_loop(system.plain(system.dropout), images, labels, batch_size, lr, p) for p in PRECISIONS
-    }
+    providers = {}
+    for precision in PRECISIONS:
+        network = system.plain(system.dropout)
+        optimizer = system.optimizer(network.parameters(), lr=lr)
+        loop = plain_loop(network, system.ready(images.float()), labels, batch_size, optimizer, precision)
+        providers[f"plain, {precision}"] = loop
     measure(
         f"training step of System {system.number}",
         f"batch {batch_size}",

@@ -40,6 +40,7 @@ class Fitted:
         options = {
             **self.options,
             "max_steps": untimed_steps + steps,
+            "max_epochs": -1,
             "limit_val_batches": 0,
             "accelerator": "cpu",
             "logger": RunCSVLogger(next(self.folders)),

@@ -1,4 +1,4 @@
-"""Systems 1 and 4 as one would write them down in plain PyTorch: contiguous tensors, ReLU before pooling, a bare loop.
+"""Systems 1, 4 and 5 as one would write them in plain PyTorch: contiguous tensors, ReLU before pooling, a bare loop.
 
 The peer of the training step; nothing here is shared with what it is compared with.
 """
@@ -45,6 +45,21 @@ class PlainLeNet(nn.Module):
         return self.classifier(self.dropout(F.relu(self.dense(x.flatten(1)))))
 
 
+class PlainRecogniser(nn.Module):
+    """Scores ``(N, 10)`` of images ``(N, 1, 28, 28)``: the layers of ``DigitRecogniser`` and the classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 20, 5, padding=2)
+        self.conv2 = nn.Conv2d(20, 20, 5, padding=2)
+        self.classifier = nn.Linear(980, 10)
+
+    def forward(self, images):
+        x = F.max_pool2d(F.relu(self.conv1(images)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        return self.classifier(x.flatten(1))
+
+
 def autocast(precision):
     """What the Trainer's ``precision`` means on a CPU."""
     return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
@@ -55,13 +70,11 @@ def _batches(size, batch_size):
         yield from torch.randperm(size).split(batch_size)[: size // batch_size]
 
 
-def plain_loop(network, images, labels, batch_size, lr, precision):
+def plain_loop(network, images, labels, batch_size, optimizer, precision):
     """A provider whose call is one training step.
 
-    Images ``(N, 1, 28, 28)``, uint8, are converted to float32 here, once; labels are ``(N,)``, int64.
+    Images ``(N, 1, 28, 28)`` are float32 and ready, labels ``(N,)``, int64.
     """
-    images = images.float() / 255
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     batches = _batches(len(labels), batch_size)
 
     def step():

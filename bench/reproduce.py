@@ -97,6 +97,8 @@ def train(experiment: Experiment, seed: int, commit: str) -> str | None:
     done = subprocess.run(command(experiment, seed), capture_output=True, text=True, env=environment)
     if done.returncode:
         return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    if this_machine().commit != commit:
+        return "the code has changed meanwhile, and nobody knows which of it ran; run this again"
     outcome = Outcome.of(Finished(Path(done.stdout.splitlines()[-1]), done.stdout), experiment, commit)
     path = memory(experiment, seed)
     beside = path.with_suffix(".part")

@@ -1,9 +1,11 @@
 """``python -m lit_l2softmax``: answers what needs no torch at once, and hands the rest to the command line proper."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from . import __version__
+from .errors import ConfigError, DataError, RunError
 from .messages import nearest_or_all
 from .program import COMMANDS, PROGRAM
 
@@ -18,9 +20,14 @@ HELP = f"""usage: {PROGRAM} COMMAND [options]
   {PROGRAM} --version
 """
 
+READER_GONE = 141  # what a shell says of a program that a closed pipe ended
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the process's exit status, 2 for what the person at the keyboard can mend."""
+    """Runs one command; returns the process's exit status, 2 for what the person at the keyboard can mend.
+
+    ``LIT_L2SOFTMAX_TRACEBACK=1`` shows where an error comes from instead of its one line.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     first = arguments[0] if arguments else "--help"
     if first in ("-h", "--help", "help"):
@@ -32,18 +39,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     if first not in COMMANDS:
         print(f"error: {first!r} is not a command{nearest_or_all(first, COMMANDS)}", file=sys.stderr)
         return 2
-    if first == "list":
+    try:
+        status = _command(first)(arguments)
+        sys.stdout.flush()
+    except (ConfigError, DataError, RunError) as error:
+        if os.environ.get("LIT_L2SOFTMAX_TRACEBACK") == "1":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read this, ``head`` perhaps, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would flush once more and fail
+        return READER_GONE
+    return status
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    """What runs a command, imported only now: torch and Lightning take seconds, which help need not wait for."""
+    if name == "list":
         from .commands.list_experiments import main as list_experiments
 
-        return list_experiments(arguments[1:])
-    if first == "show":
+        return list_experiments
+    if name == "show":
         from .commands.show import main as show
 
-        return show(arguments[1:])
+        return show
+    from .cli import run
 
-    from .cli import run  # torch and Lightning take seconds, which help and typing errors need not wait for
-
-    return run(arguments)
+    return run
 
 
 if __name__ == "__main__":

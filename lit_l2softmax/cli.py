@@ -24,15 +24,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from . import __version__, arguments, plots, runs
+from . import (
+    __version__,
+    arguments,
+    losses,  # noqa: F401 - a class that is imported can be named without its module
+    plots,
+    runs,
+)
 from .callbacks import ConfiguredOptimizer, LastCheckpoint, PlainProgress, RunConfig, TerminalProgress
 from .data.pictures import Ink
-from .errors import ConfigError, DataError, RunError
+from .errors import ConfigError
 from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
 from .messages import nearest_or_all, one_line
 from .program import LIGHTNING, PROGRAM
-
-COUNTS = ("/images", "/points")  # the metrics that say how many rows the others are means of
 
 
 class LitCLI(LightningCLI):
@@ -234,6 +238,11 @@ class LitCLI(LightningCLI):
                 elif isinstance(error, SystemExit):  # Lightning's word for Ctrl-C
                     kept = "" if (self.run_folder / "checkpoints").is_dir() else ", before the first checkpoint"
                     print(f"stopped after {self.trainer.global_step:,} steps{kept}; {self.run_folder}", file=sys.stderr)
+            if isinstance(error, (RuntimeError, ValueError)) and self.trainer.global_step == 0:
+                # Parts that do not fit each other, each of which is right: shapes, a loss that is no number, dtypes.
+                raise ConfigError(
+                    f"the first step failed: {one_line(error)}; LIT_L2SOFTMAX_TRACEBACK=1 shows where"
+                ) from error
             raise
         if self.run_folder is not None and not (self.run_folder / "checkpoints" / "last.ckpt").is_file():
             self._finish_wandb()
@@ -295,7 +304,8 @@ class LitCLI(LightningCLI):
             (raw,) = scored(**{**options, "verbose": False})
         finally:
             self.trainer.loggers = loggers
-        raw = {f"{name}_raw": value for name, value in raw.items() if not name.endswith(COUNTS)}
+        count = f"/{_row(self.datamodule)}s"
+        raw = {f"{name}_raw": value for name, value in raw.items() if not name.endswith(count)}
         for logger in loggers:
             logger.log_metrics(raw, self.trainer.global_step)
         return scores[0] | raw
@@ -321,12 +331,12 @@ class LitCLI(LightningCLI):
         values = torch.cat([batch[figure] for batch in batches]).reshape(len(predictions), -1).amax(1).tolist()
         if not own:
             inputs = torch.cat([inputs for inputs, _ in self.datamodule.predict_dataloader()])
-            names = [f"test {'image' if inputs.ndim == 4 else 'point'} {number}" for number in range(len(inputs))]
+            names = [f"test {_row(self.datamodule)} {number}" for number in range(len(inputs))]
         classes = getattr(self.datamodule, "class_names", None)
         predictions = [classes[number] if classes else number for number in predictions]
         for name, prediction, value in zip(names, predictions, values, strict=True):
             print(f"{name}: {value:.4f}" if numbers else f"{name}: {prediction}  ({figure} {value:.4f})")
-        if inputs.ndim != 4:
+        if _row(self.datamodule) != "image":
             return
         picture = runs.plots_folder(checkpoint) / f"predictions-{runs.new_name()}.png"
         captions = [
@@ -344,17 +354,20 @@ def _callbacks(trainer: Trainer) -> list[Any]:
 
 def _line(scores: Mapping[str, float], data: Any) -> str:
     """The scores, how many images they are of where the module says so, and of which data."""
-    figures = [f"{name} {scores[name]:.4f}" for name in sorted(scores) if not name.endswith(COUNTS)]
-    counts = [
-        f"{int(value):,} {name.rpartition('/')[2][: None if value != 1 else -1]} of "
-        for name, value in scores.items()
-        if name.endswith(COUNTS)
-    ]
+    row = _row(data)
+    figures = [f"{name} {scores[name]:.4f}" for name in sorted(scores) if not name.endswith(f"/{row}s")]
+    rows = [int(value) for name, value in scores.items() if name.endswith(f"/{row}s")]
+    counts = [f"{count:,} {row}{'' if count == 1 else 's'} of " for count in rows]
     return "  ".join([*figures, f"on {''.join(counts)}{_title(data)}"])
 
 
 def _short(name: str) -> str:
     return name if len(name) <= 22 else f"{name[:12]}...{name[-7:]}"
+
+
+def _row(data: Any) -> str:
+    """What a row of the data is called."""
+    return str(getattr(data, "row_name", "image"))
 
 
 def _title(data: Any) -> str:
@@ -414,17 +427,12 @@ def _quiet() -> None:
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
 
 
-def run(given: list[str]) -> int:
-    """Runs fit, validate, test or predict; returns 0, or 2 after one line on standard error.
+def run(arguments_given: list[str]) -> int:
+    """Runs fit, validate, test or predict; returns 0.
 
-    ``LIT_L2SOFTMAX_TRACEBACK=1`` shows where an error comes from instead.
+    Raises:
+        ConfigError, DataError, RunError: on what the person at the keyboard can mend, in one line.
     """
     _quiet()
-    try:
-        LitCLI(arguments.resolved(given))
-    except (ConfigError, DataError, RunError) as error:
-        if os.environ.get("LIT_L2SOFTMAX_TRACEBACK") == "1":
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    LitCLI(arguments.resolved(arguments_given))
     return 0

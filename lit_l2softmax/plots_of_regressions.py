@@ -35,11 +35,13 @@ def save_fitted_plane(path: Path, inputs: Tensor, targets: Tensor, weights: Tens
     save(figure, path)
 
 
-def save_descent(path: Path, weights: Tensor, rates: Tensor, loss: Callable[[Tensor], Tensor], title: str) -> None:
+def save_descent(
+    path: Path, weights: Tensor, rates: Tensor, loss: Callable[[Tensor], Tensor], title: str, first: int = 0
+) -> None:
     """Saves the loss against a weight with the steps on it, and the learning rate against the step.
 
     ``weights`` ``(S + 1,)`` begins with the initial one, ``rates`` ``(S,)`` are those the steps were made with;
-    ``loss`` maps weights ``(M,)`` to losses ``(M,)``.
+    ``loss`` maps weights ``(M,)`` to losses ``(M,)``; ``first`` is the number of the first step.
     """
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -52,8 +54,9 @@ def save_descent(path: Path, weights: Tensor, rates: Tensor, loss: Callable[[Ten
     left.plot(weights[-1:].numpy(), loss(weights[-1:]).numpy(), "o", color="red", label=f"end, {weights[-1]:.6f}")
     left.set(xlabel="weight", ylabel="loss")
     left.legend(fontsize=8)
-    right.plot(range(len(rates)), rates.numpy(), "o-", markersize=3, linewidth=0.8)
-    right.set(xlabel="step", ylabel="learning rate", ylim=(0, 1.1 * float(rates.max())))
+    right.plot(range(first, first + len(rates)), rates.numpy(), "o-", markersize=3, linewidth=0.8)
+    right.set(xlabel="step", ylabel="learning rate")
+    right.set_ylim(bottom=0)
     figure.suptitle(title, fontsize=10)
     save(figure, path)
 

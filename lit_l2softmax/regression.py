@@ -34,7 +34,7 @@ class LitRegression(LightningModule):
     Metrics: every ``log_every_n_steps`` steps ``train/loss``, ``train/learning_rate`` and, of classes,
     ``train/accuracy``; with a penalty also ``train/data_loss`` and ``train/penalty/*``, whose sum is the loss.
     ``val/*`` and ``test/*`` are means over all rows, also of a loss that training sums up, without a penalty;
-    ``*/images`` or ``*/points`` is how many those are.
+    ``*/images``, or what the data's ``row_name`` says, is how many those are.
     """
 
     def __init__(
@@ -68,7 +68,8 @@ class LitRegression(LightningModule):
         """What is minimised, as ``loss``, behind the parts it is the sum of where there is a penalty; 0-d each.
 
         Raises:
-            DataError: on a target that is none of the classes, where there are classes.
+            DataError: on a target that is none of the classes, where there are classes; on a CUDA device this is an
+                assertion there, which waits for nothing.
         """
         self._check(targets)
         loss: Tensor = self.loss(outputs, targets.to(outputs.dtype))
@@ -121,13 +122,14 @@ class LitRegression(LightningModule):
             accuracy = self.test_accuracy if self.trainer.testing else self.val_accuracy
             accuracy.update(self._classes(outputs), targets.long())
             self.log(f"{stage}/accuracy", accuracy, on_epoch=True, prog_bar=True)
-        self.log(f"{stage}/{'images' if inputs.ndim == 4 else 'points'}", float(rows), on_epoch=True, reduce_fx="sum")
+        row = getattr(getattr(self.trainer, "datamodule", None), "row_name", "image")
+        self.log(f"{stage}/{row}s", float(rows), on_epoch=True, reduce_fx="sum")
         return outputs
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Adds a batch to ``val/*``, or to what the data say they validate on."""
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Adds a batch to ``val/*``, or to what the data say they validate on; returns its outputs ``(N,)``."""
         data = getattr(self.trainer, "datamodule", None)
-        self._evaluate(batch, getattr(data, "validation_name", "val"))
+        return self._evaluate(batch, getattr(data, "validation_name", "val"))
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Adds a batch to ``test/*``; returns its outputs ``(N,)``."""

@@ -14,15 +14,16 @@ def names() -> list[str]:
 
 
 def config_file(name: str) -> str:
-    """The file that ``--config name`` means: one's own, or a shipped one by its name, with or without its folder.
+    """The file that ``--config name`` means: one's own, or a shipped one, ``dots`` or ``configs/optim/dots.yaml``.
 
     Raises:
         ConfigError: on neither, with the shipped name that is closest, or all of them.
     """
     if Path(name).is_file():
         return name
-    stem = Path(name).name.removesuffix(".yaml")
+    wanted = name.removesuffix(".yaml").removeprefix("configs/")
     for shipped in names():
-        if stem == Path(shipped).name:
+        if wanted in (shipped, Path(shipped).name):
             return str(CONFIGS / f"{shipped}.yaml")
-    raise ConfigError(f"the configuration {name} does not exist{nearest_or_all(stem, names())}")
+    known = [Path(shipped).name for shipped in names()]
+    raise ConfigError(f"the configuration {name} does not exist{nearest_or_all(Path(wanted).name, known)}")

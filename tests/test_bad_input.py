@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lit_l2softmax.__main__ import main
+from lit_l2softmax.errors import ConfigError
 
 DRY = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--data.source=digits"]
 
@@ -166,10 +167,10 @@ def test_a_failure_before_the_first_step_leaves_no_folder(fit, tmp_path, monkeyp
     from lit_l2softmax.classification import LitClassification
 
     def fail(*_):
-        raise RuntimeError("a bug")
+        raise KeyError("a bug")
 
     monkeypatch.setattr(LitClassification, "training_step", fail)
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(KeyError, match="a bug"):
         fit("mnist", *DRY)
     assert not (tmp_path / "runs").exists()
 
@@ -337,3 +338,84 @@ def test_a_regressions_bad_options_are_named(capsys, tmp_path, options, message)
 def test_points_take_no_pictures(fit, capsys):
     run, _ = fit("dots", "--trainer.max_steps=1", "--trainer.limit_val_batches=0")
     assert "takes no pictures of one's own" in refused(capsys, "predict", f"--run={run}", "--images", "x.png")
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ("yoghurt", ["--model.network.initial=[1,2,3]"], "the first step failed: size mismatch"),
+        ("yoghurt", ["--data.source=parabola", "--data.batch_size=1"], "the first step failed: size mismatch"),
+        ("yoghurt_cost", ["--model.loss.reduction=none"], "the first step failed: grad can be implicitly created only"),
+        ("dots", ["--model.loss=torch.nn.BCELoss"], "the first step failed: all elements of input should be between"),
+    ],
+)
+def test_parts_that_do_not_fit_fail_in_one_line_at_the_first_step(
+    capsys, tmp_path, monkeypatch, config, options, message
+):
+    given = ["fit", f"--config={config}", f"--runs={tmp_path / 'runs'}", *options]
+    assert message in refused(capsys, *given)
+    assert not (tmp_path / "runs").exists()
+    monkeypatch.setenv("LIT_L2SOFTMAX_TRACEBACK", "1")
+    with pytest.raises(ConfigError) as caught:
+        main(given)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_path_that_does_not_exist_is_no_shipped_configuration(capsys, tmp_path):
+    for path in ("nowhere/mine/yoghurt.yaml", str(tmp_path / "yoghurt.yaml"), "optim/mnist"):
+        assert "does not exist; did you mean" in refused(capsys, "fit", f"--config={path}")
+    assert refused(capsys, "fit", "--config=dotz").endswith("does not exist; did you mean 'dots'?")
+
+
+@pytest.mark.parametrize("name", ["yoghurt", "yoghurt.yaml", "optim/yoghurt", "configs/optim/yoghurt.yaml"])
+def test_a_shipped_configuration_is_found_wherever_one_is(name, tmp_path, monkeypatch):
+    from lit_l2softmax.shipped import CONFIGS, config_file
+
+    monkeypatch.chdir(tmp_path)
+    assert config_file(name) == str(CONFIGS / "optim" / "yoghurt.yaml")
+
+
+def test_no_two_shipped_configurations_share_a_name():
+    from lit_l2softmax.shipped import names
+
+    stems = [Path(name).name for name in names()]
+    assert len(set(stems)) == len(stems)
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "softmax"]])
+def test_a_reader_that_has_read_enough_is_no_error(command):
+    """As ``| head -1``; the reader is gone before the first word."""
+    code = "import sys, time; time.sleep(1); from lit_l2softmax.__main__ import main; sys.exit(main())"
+    program = subprocess.Popen([sys.executable, "-c", code, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program.stdout.close()
+    with program.stderr:
+        assert program.stderr.read() == b""
+    assert program.wait() == 141
+
+
+@pytest.mark.parametrize("command", [["show", "nope"], ["list", "nope"], ["fit", "--config=nope"]])
+def test_where_an_error_comes_from_can_be_asked_for_of_every_command(command, capsys, monkeypatch):
+    refused(capsys, *command)
+    monkeypatch.setenv("LIT_L2SOFTMAX_TRACEBACK", "1")
+    with pytest.raises(ConfigError):
+        main(command)
+
+
+def test_the_unweighted_accuracy_wants_logits(capsys, tmp_path):
+    error = refused(
+        capsys,
+        "fit",
+        "--config=recogniser_mse",
+        f"--runs={tmp_path / 'runs'}",
+        "--trainer.callbacks=lit_l2softmax.callbacks.UnweightedAccuracy",
+        "--data.source=digits",
+        "--trainer.max_epochs=1",
+        "--trainer.limit_train_batches=2",
+    )
+    assert error == "UnweightedAccuracy wants logits, LitRegression gives a number a row"
+
+
+def test_a_loss_can_be_named_without_its_module(fit):
+    loss = ["--model.loss=AsymmetricLoss", "--model.loss.cost=1", "--model.loss.profit=2"]
+    run, _ = fit("yoghurt", *loss, "--trainer.max_steps=1", "--trainer.limit_val_batches=0")
+    assert run is not None

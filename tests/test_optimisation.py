@@ -182,6 +182,16 @@ def test_the_loss_of_all_points_is_printed_with_its_penalty(fit):
     assert printed_losses(printed)[0] == pytest.approx(float(expected.detach()), abs=2e-6)
 
 
+@pytest.mark.parametrize("config", ["dots", "dots_l2"])
+def test_tutorial_mode_of_the_dots_differs_in_where_it_looks_alone(config):
+    correct, tutorial = (yaml.safe_load(Path(config_file(name)).read_text()) for name in (config, f"{config}_tutorial"))
+    for name in ("val_check_interval", "check_val_every_n_epoch"):
+        del correct["trainer"][name]
+    assert tutorial["trainer"].pop("limit_val_batches") == 0
+    assert tutorial["data"]["init_args"].pop("fresh") == 0
+    assert tutorial == correct
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "expected"),
@@ -202,10 +212,10 @@ def test_yoghurt_prints_the_sources_lines_from_first_to_last(fit, config, expect
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "at_38000"),
-    [("dots_tutorial", 0.09), ("dots_l2_tutorial", 0.15), ("dots_modular_tutorial", 0.11), ("dots_modular", 0.15)],
+    [("dots", 0.09), ("dots_l2", 0.2), ("dots_l1", 0.3), ("dots_modular_tutorial", 0.11), ("dots_modular", 0.15)],
 )
 def test_the_dots_are_told_apart(fit, config, at_38000):
-    """The limits are those that 24 other initial networks all kept, and of dots_modular none exceeded .134."""
+    """The limits of the source's own are those that 24 other initial networks all kept."""
     run, printed = fit(config)
     losses = printed_losses(printed)
     assert list(losses) == list(range(0, 40_000, 2000))

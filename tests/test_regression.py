@@ -88,18 +88,16 @@ def test_without_classes_the_output_is_the_prediction():
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-@pytest.mark.parametrize("inputs", [torch.rand(7, 3), torch.rand(7, 1, 1, 3)])
-def test_evaluation_is_the_mean_over_rows_whatever_training_sums_up(tmp_path, reduction, inputs):
-    network = nn.Sequential(nn.Flatten(), LinearUnit([1.0, -2.0, 0.5]))
-    module = LitRegression(network, AsymmetricLoss(1, 9, reduction), WeightPenalty(["network.1.weight"], l2=5))
+def test_evaluation_is_the_mean_over_rows_whatever_training_sums_up(tmp_path, reduction):
+    inputs, network = torch.rand(7, 3), LinearUnit([1.0, -2.0, 0.5])
+    module = LitRegression(network, AsymmetricLoss(1, 9, reduction), WeightPenalty(["network.weight"], l2=5))
     rows = [(inputs[:4], torch.rand(4)), (inputs[4:], torch.rand(3))]
     trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
     for stage, evaluated in (("test", trainer.test), ("val", trainer.validate)):
         (figures,) = evaluated(module, DataLoader(rows, batch_size=None), verbose=False)
         outputs, targets = module(inputs).detach(), torch.cat([targets for _, targets in rows])
         expected = AsymmetricLoss(1, 9, "none")(outputs, targets).mean()
-        counted = "images" if inputs.ndim == 4 else "points"
-        assert figures == {f"{stage}/loss": pytest.approx(float(expected)), f"{stage}/{counted}": 7}
+        assert figures == {f"{stage}/loss": pytest.approx(float(expected)), f"{stage}/images": 7}
 
 
 def test_accuracy_of_classes_is_measured_in_both_splits(tmp_path):
@@ -109,6 +107,7 @@ def test_accuracy_of_classes_is_measured_in_both_splits(tmp_path):
     for stage, evaluated in (("test", trainer.test), ("val", trainer.validate)):
         (figures,) = evaluated(module, datamodule=data, verbose=False)
         points, labels = data.test if stage == "test" else data.validation
+        assert figures[f"{stage}/points"] == 500
         assert figures[f"{stage}/accuracy"] == pytest.approx(float(((module(points) > 0.5) == labels).float().mean()))
     assert module.validation_metrics == {"val/loss": "min", "val/accuracy": "max"}
     assert LitRegression(DotsNetwork(), nn.MSELoss()).validation_metrics == {"val/loss": "min"}
@@ -126,9 +125,9 @@ def test_a_label_that_is_no_class_is_refused(label):
 
 
 class OwnData(LightningDataModule):
-    """Validates on what it calls by another name."""
+    """Validates on what it calls by another name, and its rows by another too."""
 
-    validation_name = "seen"
+    validation_name, row_name = "seen", "day"
 
     def val_dataloader(self):
         return DataLoader([(torch.ones(3, 1), torch.zeros(3))], batch_size=None)
@@ -137,7 +136,7 @@ class OwnData(LightningDataModule):
 def test_data_name_what_they_validate_on(tmp_path):
     trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
     (figures,) = trainer.validate(LitRegression(LinearUnit([2.0]), nn.MSELoss()), datamodule=OwnData(), verbose=False)
-    assert figures == {"seen/loss": 4.0, "seen/points": 3.0}
+    assert figures == {"seen/loss": 4.0, "seen/days": 3.0}
 
 
 @pytest.mark.parametrize(

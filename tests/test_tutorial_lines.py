@@ -37,6 +37,14 @@ def test_batches_that_end_no_step_print_nothing(fit):
     options = ("--trainer.max_steps=4", "--trainer.accumulate_grad_batches=2")
     _, lines = printed_by(fit, "yoghurt", "{step} {batch}", *options)
     assert lines == ["0 1", "1 3", "2 1", "3 3"]
+    _, lines = printed_by(fit, "yoghurt", "{step} {batch}", *options, "--trainer.callbacks.each_epoch=true", every=2)
+    assert lines == ["0 1", "2 1"]
+
+
+def test_the_loss_of_accumulated_batches_is_the_last_batchs_own(fit):
+    options = ("--trainer.max_steps=3", "--trainer.accumulate_grad_batches=2", "--optimizer.lr=0")
+    _, lines = printed_by(fit, "parabola", "{loss}", *options)
+    assert lines == ["36.0"] * 3
 
 
 def test_losses_are_those_before_the_update_and_weights_those_after_it(fit):
@@ -81,12 +89,28 @@ def test_to_print_changes_nothing(fit):
 
 
 def test_the_loss_on_all_is_that_of_images_as_the_network_sees_them(fit):
-    """System 5's images reach the network from -1 to 1; 1,397 digits in batches of 64 are not all of one size."""
+    """System 5's images reach the network from -1 to 1; 1,397 digits in batches of 64 are not all of one size, and none
+    of them is left out where a shuffled training leaves some.
+    """
     options = ("--trainer.max_epochs=1", "--data.source=digits", "--data.shuffle=false", "--optimizer.lr=0")
     run, lines = printed_by(fit, "recogniser_mse", "{loss_on_all}", *options, "--trainer.log_every_n_steps=1", every=99)
     losses = torch.tensor(column_of(run, "train/loss"))
     sizes = torch.tensor([64.0] * (len(losses) - 1) + [1397 % 64])
     assert float(lines[0]) == pytest.approx(float((losses * sizes).sum() / sizes.sum()), rel=1e-5)
+    shuffled = ("--trainer.max_steps=1", "--trainer.max_epochs=-1", "--data.source=digits", "--optimizer.lr=0")
+    _, again = printed_by(fit, "recogniser_mse", "{loss_on_all}", *shuffled)
+    assert float(again[0]) == pytest.approx(float(lines[0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_lines_are_filled_in_at_every_precision(fit, precision):
+    options = ("--trainer.max_steps=1", f"--trainer.precision={precision}", "--trainer.enable_checkpointing=true")
+    for config, line in (("parabola", "{network.weight} {loss_on_all} {loss}"), ("dots", "{accuracy} {loss_on_all}")):
+        _, lines = printed_by(fit, config, line, *options)
+        numbers = [float(word) for word in lines[0].split()]
+        assert numbers == pytest.approx([2.6, 12.96, 36.0], rel=0.01) if config == "parabola" else numbers[1] > 1
+    _, lines = printed_by(fit, "lenet_tutorial", "{loss:.3f}", *options, "--data.source=digits")
+    assert 2 < float(lines[0]) < 2.6
 
 
 def test_the_last_line_comes_when_all_is_over(fit):
@@ -111,6 +135,8 @@ def test_the_last_line_comes_when_all_is_over(fit):
         (["line={step"], "expected '}' before end of string"),
         (["line={network.weight:.6f}"], "TutorialLines: '{network.weight:.6f}' cannot be filled in"),
         (["line={step:x.y}"], "TutorialLines: '{step:x.y}' cannot be filled in"),
+        (["line={step:{wrong}}"], "TutorialLines: '{step:{wrong}}' cannot be filled in"),
+        (["line={accuracy}"], "TutorialLines: there is no field 'accuracy' here"),
         (["line={step}", "last={loss}"], "TutorialLines: there is no field 'loss' here"),
         (["line={step}", "every_n_steps=0"], "every_n_steps must be at least 1, got 0"),
     ],
@@ -131,7 +157,8 @@ def test_a_line_that_cannot_be_filled_in_is_refused_before_the_first_step(capsys
 def test_a_module_without_an_objective_has_no_loss_on_all(capsys, tmp_path):
     given = ["--trainer.callbacks.line={loss_on_all}", "--trainer.callbacks.every_n_steps=1", "--data.source=digits"]
     assert main(["fit", "--config=lenet", f"--runs={tmp_path / 'runs'}", LINES, *given]) == 2
-    assert "LitClassification has no objective for 'loss_on_all'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "LitClassification or MNISTData has no objective or no training rows for 'loss_on_all'" in error
 
 
 def test_a_tutorials_lines_take_the_place_of_plain_progress(fit):

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 
 @contextmanager
@@ -19,3 +20,9 @@ def evaluating(trainer: Trainer, module: LightningModule) -> Iterator[None]:
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+def as_the_network_sees(trainer: Trainer, module: LightningModule, inputs: Tensor) -> Tensor:
+    """Inputs on the module's device, in the dtype of the training's precision, as its loops give them."""
+    converted: Tensor = trainer.precision_plugin.convert_input(inputs.to(module.device))
+    return converted

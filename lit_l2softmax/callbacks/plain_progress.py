@@ -6,8 +6,6 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from .tutorial_lines import TutorialLines
-
 
 class PlainProgress(Callback):
     """Prints the step, the newest metrics and the speed; what a progress bar becomes where there is no terminal."""
@@ -16,7 +14,7 @@ class PlainProgress(Callback):
         """Starts the clock."""
         self._since, self._from_step = time.perf_counter(), trainer.global_step
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # its connector's
-        self._spoken_for = any(isinstance(callback, TutorialLines) for callback in callbacks)
+        self._spoken_for = any(getattr(callback, "prints_progress", False) for callback in callbacks)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -1,10 +1,9 @@
 """The lines a tutorial prints while it trains, in its own words."""
 
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from lit_l2softmax.errors import ConfigError
 from lit_l2softmax.messages import nearest_or_all
 
-from .evaluating import evaluating
+from .evaluating import as_the_network_sees, evaluating
 
 OF_TRAINING = {"step": 0, "epoch": 0, "learning_rate": 0.0, "loss_on_all": 0.0}
 OF_STEP = OF_TRAINING | {"batch": 0, "loss": 0.0, "accuracy": 0.0}
@@ -22,9 +21,11 @@ class TutorialLines(Callback):
     """Prints a line every so many steps, its fields filled in.
 
     A line is a format string. ``{step}``, ``{epoch}`` and ``{batch}`` count from 0; ``{loss}`` is the training batch's,
-    before the step's update, and ``{accuracy}`` too, measured without dropout; ``{learning_rate}`` is the next step's;
-    ``{loss_on_all}`` is the objective of all training rows after the update; and ``{network.weight}`` is the parameter
-    of that name after the update, which takes a format such as ``:.6f`` where it is one number.
+    before the step's update, and so is, where there are classes, ``{accuracy}``, measured without dropout;
+    ``{learning_rate}`` is the next step's; ``{loss_on_all}`` is the objective, after the update, of all training rows,
+    taken at once and so better few; and ``{network.weight}`` is the parameter of that name after the update, which
+    takes a format such as ``:.6f`` where it is one number. Of batches whose gradients are accumulated the last one
+    speaks.
 
     Args:
         line: what is printed.
@@ -35,8 +36,10 @@ class TutorialLines(Callback):
     Raises:
         ValueError: on a number of steps below 1 or a line that is no format string.
         ConfigError: when a training begins, on a field that does not exist or not in that format, or ``loss_on_all`` of
-            a module without ``objective``.
+            a module without ``objective`` or data without ``train``.
     """
+
+    prints_progress = True
 
     def __init__(self, line: str, every_n_steps: int, each_epoch: bool = False, last: str | None = None) -> None:
         if every_n_steps < 1:
@@ -46,14 +49,18 @@ class TutorialLines(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tries the lines."""
-        self.line.check(pl_module, OF_STEP)
+        self.line.check(trainer, pl_module, OF_STEP)
         if self.last is not None:
-            self.last.check(pl_module, OF_TRAINING)
+            self.last.check(trainer, pl_module, OF_TRAINING)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remembers the epoch's first step."""
+        self._first = trainer.global_step if self.each_epoch else 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures what the update is going to change."""
-        count = batch_idx if self.each_epoch else trainer.global_step
-        self._step = trainer.global_step if count % self.every_n_steps == 0 else None
+        step = trainer.global_step
+        self._step = step if (step - self._first) % self.every_n_steps == 0 else None
         if self._step is not None and "accuracy" in self.line.fields:
             self._accuracy = _accuracy(trainer, pl_module, batch)
 
@@ -65,7 +72,7 @@ class TutorialLines(Callback):
             return
         values = _values(trainer, pl_module, self.line.fields) | {"step": self._step, "batch": batch_idx}
         if "loss" in self.line.fields:
-            values["loss"] = float(outputs["loss"])
+            values["loss"] = float(outputs["losses"]["loss"])  # Lightning divides the other one where it accumulates
         if "accuracy" in self.line.fields:
             values["accuracy"] = self._accuracy
         _print(self.line.filled(values))
@@ -89,28 +96,34 @@ class _Line(string.Formatter):
     def filled(self, values: Mapping[str, Any]) -> str:
         return self.vformat(self.text, (), values)
 
-    def check(self, module: LightningModule, known: Mapping[str, Any]) -> None:
-        values = {**known, **_parameters(module)}
+    def check(self, trainer: Trainer, module: LightningModule, known: Mapping[str, Any]) -> None:
+        values = {**known, **_parameters(module, dict(module.named_parameters()))}
+        if getattr(module, "num_classes", None) is None:
+            values.pop("accuracy", None)
         for name in self.fields:
             if name not in values:
                 raise ConfigError(f"TutorialLines: there is no field {name!r} here{nearest_or_all(name, values)}")
-        if "loss_on_all" in self.fields and not hasattr(module, "objective"):
-            raise ConfigError(f"TutorialLines: {type(module).__name__} has no objective for 'loss_on_all'")
+        data = getattr(trainer, "datamodule", None)
+        if "loss_on_all" in self.fields and not (hasattr(module, "objective") and hasattr(data, "train")):
+            names = f"{type(module).__name__} or {type(data).__name__}"
+            raise ConfigError(f"TutorialLines: {names} has no objective or no training rows for 'loss_on_all'")
         try:
             self.filled(values)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise ConfigError(f"TutorialLines: {self.text!r} cannot be filled in: {error}") from error
 
 
-def _parameters(module: LightningModule) -> dict[str, Any]:
-    """Each parameter as a number where it is one, else as numpy prints it."""
-    values = {name: weight.detach().cpu() for name, weight in module.named_parameters()}
+def _parameters(module: LightningModule, names: Iterable[str]) -> dict[str, Any]:
+    """Parameters as numbers where each is one, else as numpy, which has no bfloat16, prints them."""
+    values = {name: module.get_parameter(name).detach().cpu() for name in names}
+    values = {name: value.float() if value.itemsize < 4 else value for name, value in values.items()}
     return {name: value.item() if value.numel() == 1 else value.numpy() for name, value in values.items()}
 
 
 def _values(trainer: Trainer, module: LightningModule, fields: set[str]) -> dict[str, Any]:
+    known = dict(module.named_parameters())
     values = {
-        **_parameters(module),
+        **_parameters(module, fields & known.keys()),
         "step": trainer.global_step,
         "epoch": trainer.current_epoch,
         "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
@@ -133,9 +146,7 @@ def _accuracy(trainer: Trainer, module: LightningModule, batch: tuple[Tensor, Te
 
 def _loss_on_all(trainer: Trainer, module: Any) -> float:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]  # its connector's
-    batches = [data.transfer_batch_to_device(batch, module.device, 0) for batch in data.train_dataloader()]
-    inputs, targets = (
-        torch.cat(part) for part in zip(*(data.on_after_batch_transfer(b, 0) for b in batches), strict=True)
-    )
+    rows = tuple(as_the_network_sees(trainer, module, part) for part in data.train)
+    inputs, targets = data.on_after_batch_transfer(rows, 0)
     with evaluating(trainer, module):
         return float(module.objective(module(inputs), targets)["loss"])

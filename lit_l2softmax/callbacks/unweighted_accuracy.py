@@ -5,12 +5,17 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lit_l2softmax.errors import ConfigError
+
 
 class UnweightedAccuracy(Callback):
     """Logs ``*/accuracy_unweighted``, in which a batch counts as much as any other, however few rows it has.
 
     It is for comparing with the tutorial's ``evaluation``; ``*/accuracy`` counts rows. It wants a module whose steps of
     validation and test return logits ``(N, C)``, and batches of inputs and labels.
+
+    Raises:
+        ConfigError: at the first batch, where they return something else.
 
     Source: Paddle, "zero-basis deep learning", section 2.5, ``evaluation``.
     """
@@ -42,5 +47,7 @@ class UnweightedAccuracy(Callback):
 
 
 def _add(module: LightningModule, stage: str, logits: Tensor, batch: tuple[Tensor, Tensor]) -> None:
+    if logits.ndim != 2:
+        raise ConfigError(f"UnweightedAccuracy wants logits, {type(module).__name__} gives a number a row")
     right = (logits.argmax(1) == batch[1]).float().mean()
     module.log(f"{stage}/accuracy_unweighted", right, on_epoch=True, batch_size=1)

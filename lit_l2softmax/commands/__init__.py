@@ -1,1 +1,1 @@
-"""One file a command that is not Lightning's; each has ``main(arguments) -> exit status`` and imports what it needs."""
+"""One file a command that is not Lightning's: ``main([name, *options]) -> exit status``, importing what it needs."""

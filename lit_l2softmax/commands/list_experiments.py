@@ -1,9 +1,9 @@
 """``list``: every shipped experiment with what it shows and should reach, as its configuration's head says."""
 
-import sys
 import textwrap
 from collections.abc import Sequence
 
+from lit_l2softmax.errors import ConfigError
 from lit_l2softmax.program import COMMANDS, PROGRAM
 from lit_l2softmax.shipped import CONFIGS, names
 
@@ -23,13 +23,17 @@ def head_of(name: str) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the experiments; takes no options."""
-    if {"-h", "--help"} & set(arguments):
+    """Prints the experiments; takes no options but help.
+
+    Raises:
+        ConfigError: on any other.
+    """
+    _, *options = arguments
+    if {"-h", "--help"} & set(options):
         print(f"usage: {PROGRAM} list\n\n{COMMANDS['list']}; takes no options")
         return 0
-    if arguments:
-        print(f"error: list takes no options, got {' '.join(arguments)}", file=sys.stderr)
-        return 2
+    if options:
+        raise ConfigError(f"list takes no options, got {' '.join(options)}")
     for name in names():
         head = head_of(name)
         print(f"{name}  (System {head['system']})")

@@ -1,7 +1,6 @@
 """``show``: the demonstrations of Systems 3 to 5 that train nothing, printed and drawn."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,28 +91,29 @@ def _save(picture: "Figure", path: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Shows the named demonstration, or all of them; lists them where none is named."""
-    if {"-h", "--help"} & set(arguments):
+    """Shows the named demonstration, or all of them; lists them where none is named.
+
+    Raises:
+        ConfigError: on an unknown name or option, or a picture that cannot be written.
+    """
+    _, *options = arguments
+    if {"-h", "--help"} & set(options):
         print(overview())
         return 0
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?")
     parser.add_argument("--plots", default=FOLDER)
-    try:
-        given = parser.parse_args(arguments)
-        if given.name is None:
-            print(overview())
-            return 0
-        if given.name not in (*DEMONSTRATIONS, ALL):
-            known = nearest_or_all(given.name, [*DEMONSTRATIONS, ALL])
-            raise ConfigError(f"{given.name!r} is not a demonstration{known}")
-        if not given.plots:
-            raise ConfigError("--plots needs the name of a folder")
-        names = list(DEMONSTRATIONS) if given.name == ALL else [given.name]
-        for place, name in enumerate(names):
-            text = shown(name, Path(given.plots))
-            print(f"\n\n{text}" if place else text)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    given = parser.parse_args(options)
+    if given.name is None:
+        print(overview())
+        return 0
+    if given.name not in (*DEMONSTRATIONS, ALL):
+        known = nearest_or_all(given.name, [*DEMONSTRATIONS, ALL])
+        raise ConfigError(f"{given.name!r} is not a demonstration{known}")
+    if not given.plots:
+        raise ConfigError("--plots needs the name of a folder")
+    names = list(DEMONSTRATIONS) if given.name == ALL else [given.name]
+    for place, name in enumerate(names):
+        text = shown(name, Path(given.plots))
+        print(f"\n\n{text}" if place else text)
     return 0

@@ -75,9 +75,14 @@ class PointsData(LightningDataModule):
         seed: of the permutations; the command line sets it to ``seed_everything``.
         predict_points: how many test points, from the first on, ``predict`` predicts.
 
+    Attributes:
+        row_name: what a row is called in print and in metrics.
+
     Raises:
-        ValueError: on a size below 1, a negative ``fresh``, or a batch of more points than there are.
+        ValueError: on another source, a size below 1, a negative ``fresh``, or a batch of more points than there are.
     """
+
+    row_name = "point"
 
     def __init__(
         self,
@@ -89,6 +94,8 @@ class PointsData(LightningDataModule):
         predict_points: int = 4,
     ) -> None:
         super().__init__()
+        if source not in RULES:
+            raise ValueError(f"source must be {', '.join(map(repr, RULES))}, got {source!r}")
         self.rule = RULES[source]
         if not 1 <= batch_size <= self.rule.size:
             raise ValueError(f"batch_size must be at least 1 and at most {self.rule.size}, got {batch_size}")
