@@ -56,6 +56,7 @@ def plain_loop(network, points, labels, batch_size, lr):
 @pytest.mark.filterwarnings(
     "ignore:.*does not have many workers:UserWarning",  # batches are indexed from memory
     "ignore:.*LeafSpec.*",  # Lightning's own use of torch
+    "ignore:.*smaller than the logging interval",  # an epoch is ten steps
 )
 def test_training_step(measure, tmp_path):
     torch.manual_seed(CONFIG["seed_everything"])
