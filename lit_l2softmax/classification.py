@@ -5,7 +5,6 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 import torch
 from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from .callbacks import ExponentialMovingAverage, MistakeReport
@@ -76,8 +75,7 @@ class LitClassification(LightningModule):
         self.configure_callbacks()  # refuses a decay before anything is made
         if compile_network is not None:
             network.compile(mode=compile_network)
-        self.val_accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
-        self.test_accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
+        self.accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
 
     @property
     def num_classes(self) -> int:
@@ -134,25 +132,25 @@ class LitClassification(LightningModule):
             }
         )
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str, accuracy: Metric) -> Tensor:
+    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
         images, labels = batch
         features = self.network(images)
         loss = self._loss(features, labels)
         logits = self._head.logits(features)
-        accuracy.update(logits, labels)
+        self.accuracy.update(logits, labels)
         self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels))
-        self.log(f"{stage}/accuracy", accuracy, on_epoch=True, prog_bar=True)
+        self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
         self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum")
         return logits
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Adds a batch to ``val/loss`` and ``val/accuracy``, or to the data's ``validation_name``; returns logits."""
         data = getattr(self.trainer, "datamodule", None)
-        return self._evaluate(batch, getattr(data, "validation_name", "val"), self.val_accuracy)
+        return self._evaluate(batch, getattr(data, "validation_name", "val"))
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Adds a batch to ``test/loss`` and ``test/accuracy``; returns its logits ``(N, C)``."""
-        return self._evaluate(batch, "test", self.test_accuracy)
+        return self._evaluate(batch, "test")
 
     def configure_callbacks(self) -> list[Callback]:
         """What belongs to every classification, and the average of the weights where one is asked for."""

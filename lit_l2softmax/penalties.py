@@ -29,7 +29,7 @@ class WeightPenalty:
                 raise ValueError(f"{name} must be 0 or a finite positive number, got {strength}")
             if strength and not weights:
                 raise ValueError(f"{name}={strength} penalises nothing: name weights")
-        self.weights, self.l1, self.l2 = tuple(dict.fromkeys(weights)), l1, l2
+        self.weights, self.l1, self.l2 = tuple(weights), l1, l2
 
     def check(self, module: nn.Module) -> None:
         """Looks whether the weights are there.

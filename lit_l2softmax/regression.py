@@ -56,8 +56,7 @@ class LitRegression(LightningModule):
         self.validation_metrics = {"val/loss": "min"}
         if num_classes is not None:
             self.validation_metrics["val/accuracy"] = "max"
-            self.val_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-            self.test_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+            self.accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs ``(N,)``, float32 at least, of a batch of inputs."""
@@ -119,9 +118,8 @@ class LitRegression(LightningModule):
             loss = loss / rows
         self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=rows)
         if self.num_classes is not None:
-            accuracy = self.test_accuracy if self.trainer.testing else self.val_accuracy
-            accuracy.update(self._classes(outputs), targets.long())
-            self.log(f"{stage}/accuracy", accuracy, on_epoch=True, prog_bar=True)
+            self.accuracy.update(self._classes(outputs), targets.long())
+            self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
         row = getattr(getattr(self.trainer, "datamodule", None), "row_name", "image")
         self.log(f"{stage}/{row}s", float(rows), on_epoch=True, reduce_fx="sum")
         return outputs

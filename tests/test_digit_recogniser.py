@@ -124,7 +124,7 @@ def test_batches_count_alike_in_the_tutorials_accuracy(fit):
 @pytest.mark.slow
 def test_own_pictures_are_recognised_in_correct_mode_alone(fit, mnist_root, tmp_path, capsys):
     """Test images as dark ink on white paper: what the tutorial's own scaling makes of them is worse by far."""
-    run, _ = fit("recogniser_ce", f"--data.root={mnist_root}", "--data.source=mnist", "--trainer.max_epochs=1")
+    run, _ = fit("recogniser_ce", f"--data.root={mnist_root}", "--data.source=mnist", "--trainer.max_epochs=3")
     data = MNISTData(root=str(mnist_root), source="mnist")
     data.prepare_data()
     data.setup("test")
@@ -135,23 +135,26 @@ def test_own_pictures_are_recognised_in_correct_mode_alone(fit, mnist_root, tmp_
         assert main(["predict", f"--run={run}", *options, "--images", *map(str, paths)]) == 0
         said = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines() if "probability" in line]
         shares.append(sum(a == b for a, b in zip(said, labels.tolist(), strict=True)) / len(said))
-    assert shares[0] >= 0.95
+    assert shares[0] >= 0.96
     assert shares[1] <= shares[0] - 0.05
 
 
 @pytest.mark.slow
 def test_squared_error_learns_far_less(fit, mnist_root):
-    data = [f"--data.root={mnist_root}", "--data.source=mnist", "--trainer.max_epochs=1"]
+    data = [f"--data.root={mnist_root}", "--data.source=mnist", "--trainer.max_epochs=2"]
     run, _ = fit("recogniser_mse", *data)
     result = result_of(run)
     assert result["test/loss"] < 2
     assert 0.3 <= result["test/accuracy"] <= 0.5
+    assert 0.25 <= column_of(run, "test/accuracy")[0] <= 0.5
 
 
 @pytest.mark.slow
 def test_at_the_learning_rate_of_cross_entropy_squared_error_dies(fit, mnist_root):
-    """Every image gets the same answer, whose loss is the labels' variance."""
-    data = [f"--data.root={mnist_root}", "--data.source=mnist", "--trainer.max_epochs=1"]
+    """The first steps throw every unit where ReLU is 0; the last bias alone goes on, to the mean of the labels, and the
+    loss to their variance. Other seeds overflow on the way.
+    """
+    data = [f"--data.root={mnist_root}", "--data.source=mnist", "--trainer.max_epochs=1", "--seed_everything=3"]
     run, _ = fit("recogniser_mse", *data, "--optimizer.lr=0.01")
     result = result_of(run)
     assert result["test/loss"] == pytest.approx(8.4, abs=0.2)

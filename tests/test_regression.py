@@ -67,6 +67,15 @@ def test_the_objective_is_the_loss_and_its_penalties(penalised):
     torch.testing.assert_close(gradient, 2 * (module(inputs) - targets).mean()[None].detach())
 
 
+def test_targets_of_any_dtype_are_the_outputs_own():
+    """Binary cross-entropy takes no integers and no other precision."""
+    module = LitRegression(LinearUnit([1.0]), nn.BCEWithLogitsLoss(), num_classes=2).double()
+    outputs = torch.tensor([0.5, -2.0], dtype=torch.float64)
+    losses = [module.objective(outputs, torch.tensor([1, 0], dtype=dtype)) for dtype in (torch.int64, torch.float32)]
+    expected = (torch.log1p((-outputs[0]).exp()) + torch.log1p(outputs[1].exp())) / 2
+    assert [float(loss["loss"]) for loss in losses] == [pytest.approx(float(expected))] * 2
+
+
 def test_the_nearest_class_is_the_prediction():
     module = LitRegression(LinearUnit([1.0]), nn.MSELoss(), num_classes=10)
     outputs = torch.tensor([-3.0, 0.4, 0.6, 6.4, 8.6, 9.4, 57.0])

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 from run_records import result_of, wandb_of
 
 from lit_l2softmax import plots_of_regressions as plots
 from lit_l2softmax.__main__ import main
 from lit_l2softmax.callbacks import DecisionBorder, Descent
+from lit_l2softmax.data import PointsData
 from lit_l2softmax.errors import ConfigError
+from lit_l2softmax.loggers import RunCSVLogger
 from lit_l2softmax.networks import LinearUnit
 from lit_l2softmax.regression import LitRegression
 
@@ -49,7 +52,6 @@ def test_the_way_down_is_drawn_step_by_step(fit, monkeypatch):
     assert loss(torch.tensor([2.0, -1.0, 0.0])).tolist() == [9.0, 0.0, 1.0]
     assert (title, first) == ("3 steps of SGD", 0)
     assert is_a_picture(path)
-    # The weight was moved along the curve to draw it, and put back.
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(state["network.weight"], weights[-1:])
 
@@ -62,6 +64,24 @@ def test_the_border_is_drawn_where_the_output_crosses_the_level(fit, monkeypatch
     assert len(values) == 600 * 600
     assert title == "output 0.5 after 2 steps"
     assert is_a_picture(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*logging interval")
+def test_to_draw_a_weights_way_leaves_the_weight_where_it_is(tmp_path):
+    module = LitRegression(LinearUnit([5.0]), torch.nn.MSELoss())
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.2)
+    trainer = Trainer(
+        max_steps=3,
+        limit_val_batches=0,
+        accelerator="cpu",
+        logger=RunCSVLogger(tmp_path),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[Descent()],
+    )
+    trainer.fit(module, datamodule=PointsData("parabola", 1, fresh=0))
+    assert is_a_picture(tmp_path / "plots" / "descent.png")
+    assert module.network.weight.item() == pytest.approx(0.296)
 
 
 def test_batches_that_end_no_step_are_not_drawn():
