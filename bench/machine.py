@@ -1,6 +1,5 @@
 """Where and with what a measurement was made."""
 
-import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import lightning
 import torch
+
+from lit_l2softmax.installation import cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,22 +33,14 @@ class Machine:
 
 def this_machine() -> Machine:
     """This process's machine: its CUDA device where there is one, else its CPU."""
-    cpu = f"{_cpu_name()}, {os.cpu_count()} cores"
     return Machine(
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu(),
         threads=torch.get_num_threads(),
         python=platform.python_version(),
         torch=torch.__version__,
         lightning=lightning.__version__,
         commit=_commit(),
     )
-
-
-def _cpu_name() -> str:
-    described = Path("/proc/cpuinfo")  # elsewhere than on Linux, and on some ARM machines, it names no model
-    lines = described.read_text().splitlines() if described.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _commit() -> str:

@@ -11,4 +11,5 @@ LIGHTNING = {
 COMMANDS = LIGHTNING | {
     "list": "name every experiment with what it shows and should reach",
     "show": "print a demonstration that trains nothing, and draw its picture",
+    "doctor": "say what is installed, what runs here and whether it computes what it should",
 }

@@ -9,9 +9,21 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_l2softmax"
 # From the bottom up; a module may import what stands on a line below its own.
 LAYERS = [
-    ["__init__", "kernels", "errors", "messages", "program", "alpha", "initializers", "losses", "plots", "schedules"],
+    [
+        "__init__",
+        "kernels",
+        "errors",
+        "messages",
+        "program",
+        "alpha",
+        "initializers",
+        "installation",
+        "losses",
+        "plots",
+        "schedules",
+    ],
     ["ops", "penalties", "plots_of_regressions", "shipped"],
-    ["layers"],
+    ["layers", "selftest"],
     ["networks"],
     ["data", "loggers", "runs", "demos"],
     ["callbacks", "arguments", "commands"],
@@ -39,7 +51,8 @@ def imported_rooms(path):
             names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
             yield from (name if name in LEVEL else "__init__" for name in names)
         elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "lit_l2softmax":
-            yield from node.module.split(".")[1:2] or [alias.name for alias in node.names]
+            names = node.module.split(".")[1:2] or [alias.name for alias in node.names]
+            yield from (name if name in LEVEL else "__init__" for name in names)
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))

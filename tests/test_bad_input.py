@@ -1,5 +1,6 @@
 """What a person can get wrong: one clear line, status 2, and nothing left behind."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -386,7 +387,10 @@ def test_no_two_shipped_configurations_share_a_name():
 def test_a_reader_that_has_read_enough_is_no_error(command):
     """As ``| head -1``; the reader is gone before the first word."""
     code = "import sys, time; time.sleep(1); from lit_l2softmax.__main__ import main; sys.exit(main())"
-    program = subprocess.Popen([sys.executable, "-c", code, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    program = subprocess.Popen(
+        [sys.executable, "-c", code, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered
+    )
     program.stdout.close()
     with program.stderr:
         assert program.stderr.read() == b""

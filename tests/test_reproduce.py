@@ -181,6 +181,13 @@ def test_a_real_run_that_fails_says_why(places, monkeypatch, capsys):
     assert reproduce.remembered(reproduce.EXPERIMENTS[0], 0) is None
 
 
+def test_the_last_line_of_a_failure_is_the_one_that_says_why(places, monkeypatch):
+    for stderr, said in (("warning: slow\nerror: no disk\n", "error: no disk"), ("", "exit status 2")):
+        done = subprocess.CompletedProcess([], 2, stdout="", stderr=stderr)
+        monkeypatch.setattr(reproduce.subprocess, "run", lambda *_, done=done, **__: done)
+        assert reproduce.train(PARABOLA, 0, "abc") == said
+
+
 def test_code_that_changes_while_it_runs_is_nobodys(places, monkeypatch):
     done = subprocess.CompletedProcess([], 0, stdout="somewhere", stderr="")
     monkeypatch.setattr(reproduce.subprocess, "run", lambda *_, **__: done)

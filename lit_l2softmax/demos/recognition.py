@@ -181,7 +181,8 @@ def _draw_fits(axis: Axes, sizes: NDArray[np.float64], classes: NDArray[np.int64
     axis.plot(sizes[classes == 0], classes[classes == 0], "C2o", label="benign")
     axis.plot(sizes[classes == 1], classes[classes == 1], "C3x", label="malignant")
     missed = sizes[(classes == 1) & (sizes < line.crossing)]
-    axis.plot(missed, np.ones_like(missed), "ko", fillstyle="none", markersize=9, label="missed by the line")
+    if missed.size:
+        axis.plot(missed, np.ones_like(missed), "ko", fillstyle="none", markersize=9, label="missed by the line")
     axis.axhline(0.5, color="grey", linewidth=0.8)
     axis.set(xlabel="size (cm)", ylabel="0: benign, 1: malignant", ylim=(-0.5, 1.8))
     axis.set_title(f"{len(sizes)} tumours", fontsize=10)
