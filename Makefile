@@ -36,7 +36,7 @@ test-slow: $(VENV)/.installed-test
 test-oldest: $(VENV)-oldest/.installed-test
 	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n $(JOBS)
 
-bench: $(VENV)/.installed-test
+bench: $(VENV)/.installed-bench
 	$(RUN) -m pytest bench --benchmark
 
 reproduce: $(VENV)/.installed-test
@@ -75,6 +75,11 @@ $(VENV)/.installed-test: pyproject.toml | $(RUN)
 	@echo "installing lit_l2softmax and its test tools into $(VENV) (one to several minutes, once)"
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	@echo "installing what benchmarks compare with into $(VENV) (once)"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
+	@touch $@
 
 $(VENV)-oldest/.installed-test: pyproject.toml
 	"$(PYTHON)" -m venv $(VENV)-oldest

@@ -1,7 +1,8 @@
 """The L2-constrained softmax loss with its classifier, at the tutorials' sizes and at those of face recognition.
 
-Providers: eager PyTorch as people write it; the loss torch 2.13 has for large classifiers, in chunks of its own choice,
-behind a normalisation it does not offer; ours, as ``impl="auto"`` picks it.
+Providers: eager PyTorch as people write it; the same through torch.compile; the loss torch 2.13 has for large
+classifiers, in chunks of its own choice, behind a normalisation it does not offer; pytorch-metric-learning's, where the
+weights are normalised; ours, as ``impl="auto"`` picks it.
 """
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from directions import check, providers
 from memory import DEVICE
+from peers import compiled, pytorch_metric_learning
 
 from lit_l2softmax.ops import linear_l2_softmax_cross_entropy
 
@@ -25,9 +27,10 @@ SHAPES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:::torch")  # its compiler's own
 @pytest.mark.parametrize("direction", ["forward", "forward and backward"])
 @pytest.mark.parametrize(("n", "d", "c", "normalize"), SHAPES)
-def test_linear(measure, direction, n, d, c, normalize):
+def test_linear(measure, request, direction, n, d, c, normalize):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, d, generator=generator).to(DEVICE).requires_grad_()
     w = torch.randn(c, d, generator=generator).div(d**0.5).to(DEVICE).requires_grad_()
@@ -47,6 +50,10 @@ def test_linear(measure, direction, n, d, c, normalize):
         losses["torch's chunked loss"] = lambda x, w: F.linear_cross_entropy(
             16 * F.normalize(x), classes(w), target, options=options
         )
+    if request.config.getoption("benchmark") and (other := compiled(losses[EAGER])):
+        losses[f"{EAGER}, compiled"] = other
+    if normalize and (other := pytorch_metric_learning(target, c, d, alpha=16.0)):
+        losses["pytorch-metric-learning"] = other
     check(losses, [x, w], terms=c)
     timed, calls = providers(losses, [x, w], direction)
     measure(

@@ -4,8 +4,6 @@ Providers: PyTorch's own; the same through torch.compile, where there is a compi
 least that reading it and writing a result can take; ours, as ``impl="auto"`` picks it.
 """
 
-import shutil
-
 import pytest
 import torch
 import torch._functorch.config
@@ -13,6 +11,7 @@ import torch.nn.functional as F
 from directions import check, providers
 from harness import timed
 from memory import DEVICE
+from peers import compiled
 
 from lit_l2softmax.ops import local_response_norm
 
@@ -45,14 +44,6 @@ def torchs(x):
     return F.local_response_norm(x, SIZE, ALPHA, BETA, K)
 
 
-def compiled():
-    """PyTorch's own through torch.compile, or None where that has no compiler."""
-    if DEVICE == "cpu" and not shutil.which("g++"):
-        return None
-    torch.compiler.reset()
-    return torch.compile(torchs, dynamic=False)
-
-
 @pytest.mark.filterwarnings("ignore:::torch")  # its compiler's own
 @pytest.mark.parametrize("direction", TENSORS)
 @pytest.mark.parametrize(("shape", "layout", "dtype"), list(cases()))
@@ -72,7 +63,7 @@ def _normalisation(measure, request, direction, shape, layout, dtype):
         TORCH: torchs,
         "lit_l2softmax": lambda x: local_response_norm(x, SIZE, ALPHA, BETA, K),
     }
-    if request.config.getoption("benchmark") and (other := compiled()):
+    if request.config.getoption("benchmark") and (other := compiled(torchs)):
         functions[f"{TORCH}, compiled"] = other
     check(functions, [x], SIZE, g)
     timed_providers, calls = providers(functions, [x], direction, g)
