@@ -5,6 +5,7 @@
 #   make test-slow    the rest of the tests
 #   make test-oldest  the tests on the oldest torch and triton that pyproject.toml allows, in $(VENV)-oldest
 #   make bench        time what bench/ holds, leave rows and plots in bench/results/ (some twenty minutes)
+#   make kernel-table what each kernel uses of three cards, compiled without one: bench/results/compiled-kernels.csv
 #   make reproduce    train every experiment on the real data, write bench/results/reproduction.md (half an hour)
 #   make gpu          on a machine with a CUDA device and torch: its kernels' tests and rows, with $(PYTHON) as it is
 #   make format       rewrite the sources as `make test` wants them
@@ -21,7 +22,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 RUN := $(VENV)/bin/python
 
-.PHONY: fit test test-slow test-oldest bench reproduce gpu lint format clean
+.PHONY: fit test test-slow test-oldest bench kernel-table reproduce gpu lint format clean
 .DEFAULT_GOAL := test
 
 fit: $(VENV)/.installed
@@ -38,6 +39,9 @@ test-oldest: $(VENV)-oldest/.installed-test
 
 bench: $(VENV)/.installed-bench
 	$(RUN) -m pytest bench --benchmark
+
+kernel-table: $(VENV)/.installed-test
+	$(RUN) bench/kernel_table.py
 
 reproduce: $(VENV)/.installed-test
 	$(RUN) bench/reproduce.py $(EXPERIMENTS)

@@ -254,7 +254,8 @@ def test_an_architecture_that_does_not_fit_the_weights_is_named(capsys, fit):
 
 def test_an_unknown_command_is_answered_at_once(capsys):
     assert refused(capsys, "fitt") == "'fitt' is not a command; did you mean 'fit'?"
-    assert refused(capsys, "zzz") == "'zzz' is not a command; there are fit, validate, test, predict, list, show"
+    known = "fit, validate, test, predict, list, show, doctor"
+    assert refused(capsys, "zzz") == f"'zzz' is not a command; there are {known}"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], ["--version"], [], ["nonsense"]])

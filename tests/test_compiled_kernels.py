@@ -1,11 +1,9 @@
 """The kernels, compiled for cards that are not there: that they compile, fit, and do not spill."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+from functools import cache
+from importlib.metadata import version
 
+import kernel_table
 import pytest
 
 pytest.importorskip("triton.backends.nvidia")
@@ -35,21 +33,20 @@ CARRIED = {
 }
 
 
-def compiled_for(capability):
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("compile_kernels.py"), str(capability)],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+compiled_for = cache(kernel_table.compiled_for)
+CARDS = [90, pytest.param(80, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize(
-    "capability", [90, pytest.param(80, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("capability", CARDS)
+def test_what_kernels_use_of_a_card_is_what_the_table_says(capability):
+    """A register more is a diff in ``bench/results/compiled-kernels.csv``: ``make kernel-table``, and look at it."""
+    committed = [row for row in kernel_table.read() if row["card"] == f"sm_{capability}"]
+    if committed[0]["triton"] != (installed := version("triton")):
+        pytest.skip(f"the table is Triton {committed[0]['triton']}'s, {installed} is installed")
+    assert kernel_table.rows(capability, compiled_for(capability)) == committed
+
+
+@pytest.mark.parametrize("capability", CARDS)
 def test_every_configuration_compiles_without_spilling(capability):
     kernels = compiled_for(capability)
     assert {kernel["kernel"] for kernel in kernels} == set(CARRIED)
