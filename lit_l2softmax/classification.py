@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from .callbacks import ExponentialMovingAverage, MistakeReport
 from .errors import DataError
-from .penalties import WeightPenalty
+from .penalties import WeightPenalty, penalised
 
 
 class Head(Protocol):
@@ -106,17 +106,13 @@ class LitClassification(LightningModule):
         """The mean ``loss`` of a batch, and by name, detached, all ``losses`` that are added up in it."""
         images, labels = batch
         features = self.network(images)
-        loss = cross_entropy = self._loss(features, labels)
-        losses = {}
-        if terms := {} if self.penalty is None else self.penalty.terms(self):
-            loss = sum(terms.values(), cross_entropy)
-            losses = {"cross_entropy": cross_entropy.detach()} | {name: term.detach() for name, term in terms.items()}
-        losses["loss"] = loss.detach()
+        objective = penalised("cross_entropy", self._loss(features, labels), self.penalty, self)
+        losses = {name: term.detach() for name, term in objective.items()}
         # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one. Which
         # these are is for Lightning to say: after a resumption its count of batches and global_step may differ.
         if self.trainer._logger_connector.should_update_logs:
             self._record(features.detach(), labels, losses)
-        return {"loss": loss, "losses": losses}
+        return {"loss": objective["loss"], "losses": losses}
 
     @torch.no_grad()
     def _record(self, features: Tensor, labels: Tensor, losses: dict[str, Tensor]) -> None:

@@ -427,12 +427,12 @@ def _quiet() -> None:
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
 
 
-def run(arguments_given: list[str]) -> int:
+def run(given: list[str]) -> int:
     """Runs fit, validate, test or predict; returns 0.
 
     Raises:
         ConfigError, DataError, RunError: on what the person at the keyboard can mend, in one line.
     """
     _quiet()
-    LitCLI(arguments.resolved(arguments_given))
+    LitCLI(arguments.resolved(given))
     return 0

@@ -53,3 +53,12 @@ class WeightPenalty:
             return self.l2 / 2 * weight.square().sum()
         lasso = self.l1 * weight.abs().sum()
         return lasso + self.l2 / 2 * weight.square().sum() if self.l2 else lasso
+
+
+def penalised(name: str, loss: Tensor, penalty: WeightPenalty | None, module: nn.Module) -> dict[str, Tensor]:
+    """What is minimised, as ``loss``, behind the parts it is the sum of, the first under its own name; 0-d each.
+
+    Without a penalty the loss has no parts.
+    """
+    terms = {} if penalty is None else penalty.terms(module)
+    return {name: loss, **terms, "loss": sum(terms.values(), loss)} if terms else {"loss": loss}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from .errors import DataError
-from .penalties import WeightPenalty
+from .penalties import WeightPenalty, penalised
 
 
 class LitRegression(LightningModule):
@@ -72,10 +72,7 @@ class LitRegression(LightningModule):
         """
         self._check(targets)
         loss: Tensor = self.loss(outputs, targets.to(outputs.dtype))
-        terms = {} if self.penalty is None else self.penalty.terms(self)
-        if not terms:
-            return {"loss": loss}
-        return {"data_loss": loss, **terms, "loss": sum(terms.values(), loss)}
+        return penalised("data_loss", loss, self.penalty, self)
 
     def _check(self, targets: Tensor) -> None:
         if self.num_classes is None:

@@ -101,8 +101,11 @@ def run(device: torch.device) -> Iterator[Outcome]:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 yield Outcome(operator, dtype, impl, math.nan, reason)
             else:
-                worst = max(shares, key=lambda share: math.inf if math.isnan(share) else share)
-                yield Outcome(operator, dtype, impl, worst)
+                yield Outcome(operator, dtype, impl, _worst(shares))
+
+
+def _worst(shares: list[float]) -> float:
+    return max(shares, key=lambda share: math.inf if math.isnan(share) else share)
 
 
 def _share(case: Case, dtype: torch.dtype, device: torch.device) -> float:
@@ -125,7 +128,7 @@ def _share(case: Case, dtype: torch.dtype, device: torch.device) -> float:
         rounding = (torch.finfo(our.dtype).eps + 4 * math.sqrt(case.terms) * accumulated / 2) * size
         error, allowed = (our.double() - true).abs().max(), 2 * (their.double() - true).abs().max() + rounding
         shares.append(float(error / allowed))
-    return max(shares, key=lambda share: math.inf if math.isnan(share) else share)
+    return _worst(shares)
 
 
 def _with_gradients(case: Case, tensors: list[Tensor], target: Tensor, impl: Impl) -> list[Tensor]:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lit_l2softmax import __version__
-from lit_l2softmax.errors import ConfigError
 from lit_l2softmax.installation import cpu, faults, requirements, version
-from lit_l2softmax.program import COMMANDS, PROGRAM
+
+from .only_help import help_was_asked
 
 if TYPE_CHECKING:
     from lit_l2softmax.selftest import Outcome
@@ -19,12 +19,8 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         ConfigError: on an option other than help.
     """
-    _, *options = arguments
-    if {"-h", "--help"} & set(options):
-        print(f"usage: {PROGRAM} doctor\n\n{COMMANDS['doctor']}; takes no options")
+    if help_was_asked(arguments):
         return 0
-    if options:
-        raise ConfigError(f"doctor takes no options, got {' '.join(options)}")
     print(f"lit_l2softmax {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     packages = [one.name for one in requirements()] or ["torch", "triton", "lightning"]
     print(", ".join(f"{name} {version(name) or 'is missing'}" for name in packages))

@@ -3,9 +3,10 @@
 import textwrap
 from collections.abc import Sequence
 
-from lit_l2softmax.errors import ConfigError
-from lit_l2softmax.program import COMMANDS, PROGRAM
+from lit_l2softmax.program import PROGRAM
 from lit_l2softmax.shipped import CONFIGS, names
+
+from .only_help import help_was_asked
 
 FIELDS = ("system", "shows", "expected")
 
@@ -28,12 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         ConfigError: on any other.
     """
-    _, *options = arguments
-    if {"-h", "--help"} & set(options):
-        print(f"usage: {PROGRAM} list\n\n{COMMANDS['list']}; takes no options")
+    if help_was_asked(arguments):
         return 0
-    if options:
-        raise ConfigError(f"list takes no options, got {' '.join(options)}")
     for name in names():
         head = head_of(name)
         print(f"{name}  (System {head['system']})")

@@ -107,9 +107,8 @@ class MNISTData(LightningDataModule):
             if ink == "light":
                 raise DataError("tutorial mode reads dark ink on white alone: leave --ink light out")
             return torch.stack([read_digit_as_tutorial(path) for path in paths])
-        box = (
-            28 if self.source == "digits" else 20
-        )  # holds the ink of a training image; the enlarged digits fill theirs
+        # What holds the ink of a training image; the enlarged digits fill theirs.
+        box = 28 if self.source == "digits" else 20
         ink_amounts = torch.stack([read_digit(path, ink=ink, box=box) for path in paths])
         return ink_amounts * (1 - self.darkest) + self.darkest
 
