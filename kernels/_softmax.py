@@ -31,6 +31,7 @@ from ._runtime import check_floating
 
 # float32 has no smaller number with all its digits; what is below it is zero to an operator that computes in float32.
 LEAST = torch.finfo(torch.float32).tiny
+LOG2E = math.log2(math.e)
 
 
 class CrossEntropyOptions(NamedTuple):
@@ -69,6 +70,18 @@ def check_alpha(alpha: float | Tensor) -> None:
             raise ValueError(f"alpha must be a 0-d floating-point tensor, got {alpha.dtype} {tuple(alpha.shape)}")
     elif not LEAST <= alpha < math.inf:
         raise ValueError(f"alpha must be finite and > 0, got {alpha}")
+
+
+def bounded(alpha: float | Tensor, dtype: torch.dtype) -> bool:
+    """Whether exponentials of cosines times ``alpha``, and sums of them, can neither overflow nor vanish in ``dtype``.
+
+    They lie between ``exp(-alpha)`` and ``exp(alpha)``, and half of a dtype's exponents holds them: 43 in float32.
+    """
+    if isinstance(alpha, Tensor):
+        if alpha.device.type != "cpu":
+            return False  # its value is not known here, and asking for it would wait for the device
+        alpha = alpha.item()
+    return abs(alpha) <= -math.log(torch.finfo(dtype).tiny) / 2
 
 
 def check_common(

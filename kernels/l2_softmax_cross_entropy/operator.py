@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._autograd import first_gradients
+from .._autograd import called_by_position, first_gradients
 from .._library import LIBRARY, register
 from .._runtime import (
     Impl,
@@ -157,6 +157,7 @@ class _L2SoftmaxCrossEntropy(torch.autograd.Function):
     """The operator with its derivative, as torch.func wants it."""
 
     @staticmethod
+    @called_by_position
     def forward(
         input: Tensor,
         target: Tensor,

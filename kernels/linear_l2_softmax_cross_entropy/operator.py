@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._autograd import first_gradients
+from .._autograd import called_by_position, first_gradients
 from .._library import LIBRARY, register
 from .._runtime import (
     Impl,
@@ -214,6 +214,7 @@ class _LinearL2SoftmaxCrossEntropy(torch.autograd.Function):
     """The operator with its derivative, as torch.func wants it."""
 
     @staticmethod
+    @called_by_position
     def forward(
         input: Tensor,
         linear_weight: Tensor,

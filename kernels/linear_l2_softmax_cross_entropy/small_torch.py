@@ -7,50 +7,58 @@ and derivatives of any order are autograd's.
 Legend: N rows, D features, C classes.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._autograd import called_by_position
 from .._runtime import accumulate_dtype, no_autocast
 from .._softmax import CrossEntropyOptions, check_targets, checked_target, unit_rows
 from .margin import with_margin
 
 
 class _Scores(torch.autograd.Function):
-    """``alpha u . v`` of all rows and classes, ``(N, C)``: the norms are scalings of the product's ends."""
+    """``alpha u . v`` of all rows and classes, ``(N, C)``; and the rows' norms, ``(N, 1)``, without a derivative.
+
+    Calls decide at the tutorials' sizes, so alpha is the products' own factor and not an operand of calls.
+    """
 
     @staticmethod
-    def forward(x: Tensor, classes: Tensor, alpha: float | Tensor, eps: float) -> Tensor:
-        return (x * (_norm(x).clamp_min(eps).reciprocal() * alpha)) @ classes.T
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        x, classes, alpha, ctx.eps = inputs
-        ctx.alpha = None if isinstance(alpha, Tensor) else alpha
-        ctx.save_for_backward(x, classes, output, alpha if isinstance(alpha, Tensor) else None)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        # Nothing but inputs and the output is kept, and nothing is done in place: this may be differentiated again.
-        x, classes, scores, alpha_tensor = ctx.saved_tensors
-        alpha = ctx.alpha if alpha_tensor is None else alpha_tensor
-        wants_x, wants_classes, wants_alpha, _ = ctx.needs_input_grad
+    @called_by_position
+    def forward(x: Tensor, classes: Tensor, alpha: float, eps: float) -> tuple[Tensor, Tensor]:
         norm = _norm(x)
-        scale = norm.clamp_min(ctx.eps).reciprocal() * alpha
-        along = (grad * scores).sum(1, keepdim=True)  # alpha u . h
-        dx = dclasses = dalpha = None
+        # The rows are divided and not the products, which a row of large numbers would make infinite.
+        return torch.addmm(norm, x / norm.clamp_min(eps), classes.T, beta=0, alpha=alpha), norm
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+        x, classes, ctx.alpha, ctx.eps = inputs
+        ctx.save_for_backward(x, classes, *output)
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
+        if grad is None:
+            return None, None, None, None
+        x, classes, scores, norm = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this may be differentiated again, and what is kept has no derivative
+            norm = _norm(x)
+        wants_x, wants_classes, _, _ = ctx.needs_input_grad
+        length = norm.clamp_min(ctx.eps)
+        slope = grad / length
+        dx = dclasses = None
         with no_autocast(x):
             if wants_x:
-                short = norm < ctx.eps
-                radial = torch.where(short, 0.0, along / norm / norm)
-                dx = torch.addcmul((grad * torch.where(short, 0.0, scale)) @ classes, x, radial, value=-1)
+                within = torch.where(norm < ctx.eps, 0.0, slope)  # a short row has no gradient
+                dx = x * ((within * scores).sum(1, keepdim=True) / length)  # alpha u . h / ||x||^2
+                dx.addmm_(within, classes, beta=-1, alpha=ctx.alpha)
             if wants_classes:
-                dclasses = (grad * scale).T @ x
-        if wants_alpha:
-            dalpha = along.sum() / alpha
-        return dx, dclasses, dalpha, None
+                dclasses = torch.addmm(classes, slope.T, x, beta=0, alpha=ctx.alpha)
+        return dx, dclasses, None, None
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -79,10 +87,15 @@ def loss(
     elif angular_margin or cosine_margin:
         check_targets(target, C, options.ignore_index)
     with no_autocast(input):
-        classes = linear_weight.to(dtype)
+        x = input if input.dtype == dtype else input.to(dtype)
+        classes = linear_weight if linear_weight.dtype == dtype else linear_weight.to(dtype)
         if normalize_weight:
             classes = unit_rows(classes, options.eps)
-        logits: Tensor = _Scores.apply(input.to(dtype), classes, alpha, options.eps)  # type: ignore[no-untyped-call]
+        fixed = not isinstance(alpha, Tensor)
+        scores: Callable[..., tuple[Tensor, Tensor]] = _Scores.apply if torch.is_grad_enabled() else _Scores.forward
+        logits = scores(x, classes, alpha if fixed else 1.0, options.eps)[0]
+        if not fixed:
+            logits = logits * alpha
         if angular_margin or cosine_margin:
             # An ignored row has no target's column; any will do, for its loss is dropped.
             column = torch.where(target == options.ignore_index, 0, target)[:, None]

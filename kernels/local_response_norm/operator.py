@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._autograd import first_gradients
+from .._autograd import called_by_position, first_gradients
 from .._library import LIBRARY, register
 from .._runtime import Impl, check_floating, check_impl, fastest_impl, import_triton
 from . import torch_schedule
@@ -83,6 +83,7 @@ class _LocalResponseNorm(torch.autograd.Function):
     """The operator with its derivative, as torch.func wants it."""
 
     @staticmethod
+    @called_by_position
     def forward(input: Tensor, size: int, alpha: float, beta: float, k: float, window: Window, impl: Impl) -> Any:
         # Written out, for torch.compile counts these to know whether a context comes first.
         return _fwd_op(input, size, alpha, beta, k, window, impl)
