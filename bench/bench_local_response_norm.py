@@ -6,12 +6,11 @@ least that reading it and writing a result can take; ours, as ``impl="auto"`` pi
 
 import pytest
 import torch
-import torch._functorch.config
 import torch.nn.functional as F
 from directions import check, providers
 from harness import timed
 from memory import DEVICE
-from peers import compiled
+from peers import OURS, UnavailableError, compiled
 
 from lit_l2softmax.ops import local_response_norm
 
@@ -23,6 +22,8 @@ TENSORS = {
     "backward": ("x", "gradient of y", "gradient of x"),
     "forward and backward": ("x", "y", "x", "gradient of y", "gradient of x"),
 }
+# On each number: a window's squares and sum, the power and its product; backward one window more.
+OPERATIONS = {"forward": 2 * SIZE + 5, "backward": 4 * SIZE + 12, "forward and backward": 6 * SIZE + 17}
 SHAPES = [(1, 64, 12, 12), (128, 64, 12, 12), (128, 64, 24, 24), (128, 96, 55, 55), (256, 256, 27, 27)]
 FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 
@@ -48,35 +49,32 @@ def torchs(x):
 @pytest.mark.parametrize("direction", TENSORS)
 @pytest.mark.parametrize(("shape", "layout", "dtype"), list(cases()))
 def test_normalisation(measure, request, direction, shape, layout, dtype):
-    # A compiled graph that may overwrite what it has kept is differentiated once.
-    with torch._functorch.config.patch(donated_buffer=direction != "backward"):
-        _normalisation(measure, request, direction, shape, layout, dtype)
-
-
-def _normalisation(measure, request, direction, shape, layout, dtype):
     generator = torch.Generator().manual_seed(0)
     x, g = (
         torch.randn(shape, generator=generator).to(DEVICE, dtype).to(memory_format=FORMATS[layout]) for _ in range(2)
     )
     x.requires_grad_()
-    functions = {
-        TORCH: torchs,
-        "lit_l2softmax": lambda x: local_response_norm(x, SIZE, ALPHA, BETA, K),
-    }
-    if request.config.getoption("benchmark") and (other := compiled(torchs)):
-        functions[f"{TORCH}, compiled"] = other
+    functions, absent = {TORCH: torchs, OURS: lambda x: local_response_norm(x, SIZE, ALPHA, BETA, K)}, {}
+    if request.config.getoption("benchmark"):
+        try:
+            functions[f"{TORCH}, compiled"] = compiled(torchs, repeats_backward=direction == "backward")
+        except UnavailableError as reason:
+            absent[f"{TORCH}, compiled"] = str(reason)
     check(functions, [x], SIZE, g)
-    timed_providers, calls = providers(functions, [x], direction, g)
+    timed_providers, calls, _ = providers(functions, [x], direction, g)
     if direction == "forward":
         y = torch.empty_like(x)
         calls["a copy"] = lambda: y.copy_(x.detach())
         timed_providers["a copy"] = timed(calls["a copy"])
+    gigabytes = len(TENSORS[direction]) * x.numel() * x.element_size() / 1e9
     measure(
         f"local response normalisation, {str(dtype).removeprefix('torch.')}, {direction}",
         f"{' x '.join(map(str, shape))}, {layout}",
         timed_providers,
         baseline=TORCH,
         once=calls,
-        work=len(TENSORS[direction]) * x.numel() * x.element_size() / 1e9,
+        work=gigabytes,
         rate_unit="GB/s at least",
+        least=(gigabytes, OPERATIONS[direction] * x.numel() / 1e9, torch.float32),
+        absent=absent,
     )

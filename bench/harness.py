@@ -20,7 +20,9 @@ Provider = Callable[[int], float]
 
 ROUNDS = 9
 FEW_ROUNDS = 5  # where one call takes seconds
-ROUND_S = 0.5  # a provider's share of a round: a thousand times what a scheduler takes away at once
+FEWEST_ROUNDS = 3  # where one call takes many
+# A provider's share of a round. On a CPU, a thousand times what a scheduler takes away at once; a device has none.
+ROUND_S = 0.1 if torch.cuda.is_available() else 0.5
 
 
 @dataclass(frozen=True)
@@ -52,23 +54,26 @@ class Timing:
     calls: int
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def timed(call: Callable[[], Any]) -> Provider:
-    """A provider that makes ``call`` and leaves nothing out, what a CUDA device has queued included."""
+    """A provider that makes ``call``, by the clock of the CUDA device where there is one."""
 
-    def provider(calls: int) -> float:
-        _wait()
+    def on_host(calls: int) -> float:
         start = time.perf_counter()
         for _ in range(calls):
             call()
-        _wait()
         return time.perf_counter() - start
 
-    return provider
+    def on_device(calls: int) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(calls):
+            call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
+
+    return on_device if torch.cuda.is_available() else on_host
 
 
 def time_in_turn(providers: Mapping[str, Provider], baseline: str, calls_multiple: int = 1) -> dict[str, Timing]:
@@ -83,7 +88,8 @@ def time_in_turn(providers: Mapping[str, Provider], baseline: str, calls_multipl
         provider(calls_multiple)  # warm-up: caches, lazy imports, compilation
     seconds = {name: provider(calls_multiple) for name, provider in providers.items()}
     calls = {name: calls_multiple * math.ceil(ROUND_S / taken) for name, taken in seconds.items()}
-    count = ROUNDS if max(seconds.values()) < 4 * ROUND_S else FEW_ROUNDS
+    slowest = max(seconds.values())
+    count = ROUNDS if slowest < 2 else FEW_ROUNDS if slowest < 8 else FEWEST_ROUNDS
     rounds = [{name: provider(calls[name]) / calls[name] for name, provider in providers.items()} for _ in range(count)]
     return {
         name: Timing(

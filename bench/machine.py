@@ -5,10 +5,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning
 import torch
 
-from lit_l2softmax.installation import cpu
+from lit_l2softmax.installation import cpu, version
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,7 +37,7 @@ def this_machine() -> Machine:
         threads=torch.get_num_threads(),
         python=platform.python_version(),
         torch=torch.__version__,
-        lightning=lightning.__version__,
+        lightning=version("lightning") or "none",
         commit=_commit(),
     )
 

@@ -1,4 +1,4 @@
-"""One picture a benchmark, drawn from the rows of one device."""
+"""One picture a benchmark, and one of what an operator reaches of its machine, drawn from the rows of one device."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -12,7 +12,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 def draw(rows: Iterable[records.Row]) -> list[Path]:
     """Draws sorted rows; returns the pictures' paths."""
-    return [_draw_benchmark(name, list(group)) for name, group in groupby(rows, key=lambda row: row.benchmark)]
+    timed = [row for row in rows if row.time_ms is not None]
+    pictures = [_draw_benchmark(name, list(group)) for name, group in groupby(timed, key=lambda row: row.benchmark)]
+    bounded = [row for row in timed if row.share_of_limit is not None]
+    # "operator, precision, direction": one picture for all of an operator's.
+    return pictures + [_draw_limits(name, list(group)) for name, group in groupby(bounded, key=_operator)]
+
+
+def _operator(row: records.Row) -> str:
+    return row.benchmark.split(",")[0]
 
 
 def _draw_benchmark(name: str, rows: Sequence[records.Row]) -> Path:
@@ -52,14 +60,53 @@ def _draw_benchmark(name: str, rows: Sequence[records.Row]) -> Path:
     axes.set_axisbelow(True)
     baselines = ", ".join(sorted({row.baseline for row in rows}))
     axes.set_xlabel(f"speed-up over {baselines}: median of the rounds and their middle half")
+    figure.suptitle(f"{name}\n{_origin(rows)}", fontsize=11)
+    return _saved(figure, rows, name)
+
+
+def _origin(rows: Sequence[records.Row]) -> str:
     commits = ", ".join(sorted({row.commit for row in rows}))
     versions = ", ".join(
         sorted({f"torch {row.torch}, lightning {row.lightning}, threads: {row.threads}" for row in rows})
     )
-    figure.suptitle(f"{name}\n{rows[0].device} · commit {commits} · {versions}", fontsize=11)
+    return f"{rows[0].device} · commit {commits} · {versions}"
+
+
+def _saved(figure: Figure, rows: Sequence[records.Row], name: str) -> Path:
     path = records.RESULTS / f"{records.stem(rows[0].device)}-{records.stem(name)}.png"
     figure.savefig(path, dpi=120, metadata={"Software": None})
     return path
+
+
+def _draw_limits(name: str, rows: Sequence[records.Row]) -> Path:
+    """The roofline: work a byte against bytes a second, and how much of what the roof allows each provider reaches."""
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    copy, matmul = (max(getattr(row, rate) for row in rows) for rate in ("copy_gb_s", "matmul_gop_s"))
+    intensities = [row.gigaoperations / row.gigabytes for row in rows]
+    ends = min(*intensities, matmul / copy) / 2, max(*intensities, matmul / copy) * 2
+    corners = (ends[0], matmul / copy, ends[1])
+    axes.plot(corners, [min(matmul, copy * at) for at in corners], color="0.3", label="the machine's copy and product")
+    providers = sorted({row.provider for row in rows}, key=lambda provider: (provider != "lit_l2softmax", provider))
+    for colour, provider in enumerate(providers):
+        of = [row for row in rows if row.provider == provider]
+        axes.plot(
+            [row.gigaoperations / row.gigabytes for row in of],
+            [row.gigaoperations / row.time_ms * 1e3 for row in of],
+            "o" if provider == "lit_l2softmax" else ".",
+            color=f"C{colour}",
+            label=provider,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("operations for each byte that must be moved")
+    axes.set_ylabel("10⁹ operations a second")
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    axes.legend(loc="best", fontsize=8)
+    figure.suptitle(f"{name}: what is reached of what the machine allows\n{_origin(rows)}", fontsize=11)
+    return _saved(figure, rows, f"roofline of {name}")
 
 
 def _by_case(rows: Sequence[records.Row]) -> Iterable[tuple[str, Iterable[records.Row]]]:

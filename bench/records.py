@@ -14,29 +14,39 @@ class Row:
     """One provider in one case of one benchmark.
 
     Attributes:
-        time_ms: median milliseconds a call; on a CPU only its ratios carry over to another day.
+        time_ms: median milliseconds a call; on a CPU only its ratios carry over to another day. None, as all figures,
+            for a provider that cannot run, whose note says why.
         time_ms_q1: first quartile over the rounds, ``time_ms_q3`` the third.
         speedup: median over the rounds of the baseline's time divided by this provider's, with quartiles alike.
         rate: work a second at the median time, in ``rate_unit``; None where the work has no natural unit.
         calls: in a round.
         peak_extra_mib: the most memory one call held at a moment beyond what was there, results included; None where it
             was not asked for.
+        gigabytes: 10^9 bytes that a call cannot but move, None where nobody counted; ``gigaoperations`` alike.
+        copy_gb_s: what the machine copied in this run, 10^9 bytes a second read and written.
+        matmul_gop_s: what it multiplied, 10^9 operations a second.
+        note: what the provider does wrong, or why it cannot run.
     """
 
     benchmark: str
     case: str
     provider: str
-    time_ms: float
-    time_ms_q1: float
-    time_ms_q3: float
+    time_ms: float | None
+    time_ms_q1: float | None
+    time_ms_q3: float | None
     baseline: str
-    speedup: float
-    speedup_q1: float
-    speedup_q3: float
+    speedup: float | None
+    speedup_q1: float | None
+    speedup_q3: float | None
     rate: float | None
     rate_unit: str
     calls: int
     peak_extra_mib: float | None
+    gigabytes: float | None
+    gigaoperations: float | None
+    copy_gb_s: float | None
+    matmul_gop_s: float | None
+    note: str
     device: str
     threads: int
     python: str
@@ -48,6 +58,14 @@ class Row:
     def key(self) -> tuple[str, str, str]:
         """What a file holds one row of."""
         return self.benchmark, self.case, self.provider
+
+    @property
+    def share_of_limit(self) -> float | None:
+        """The least time that the machine's two rates allow, over the time taken."""
+        if self.time_ms is None or self.gigabytes is None:
+            return None
+        moved, multiplied = self.gigabytes / self.copy_gb_s, self.gigaoperations / self.matmul_gop_s
+        return 1e3 * max(moved, multiplied) / self.time_ms
 
 
 _PARSE = {float: float, int: int, str: str, float | None: lambda text: float(text) if text else None}
@@ -104,7 +122,7 @@ def change(row: Row, stored: Iterable[Row]) -> str:
     """
     alike = (old for old in stored if (old.key, old.threads) == (row.key, row.threads))
     before = next(alike, None)
-    if before is None or row.provider == row.baseline:
+    if before is None or row.provider == row.baseline or None in (row.speedup, before.speedup):
         return ""
     apart = row.speedup_q1 > before.speedup_q3 or row.speedup_q3 < before.speedup_q1
     return f"{row.speedup / before.speedup - 1:+.0%}{' *' if apart else ''}"

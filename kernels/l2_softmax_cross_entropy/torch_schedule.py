@@ -26,14 +26,14 @@ class _Tiles:
         self.input, self.height = input, max(1, TILE // C)
         self.scale = alpha / norm.clamp_min(eps)
         self.bounded = bounded(alpha, norm.dtype)
-        self._memory = torch.empty(min(N, self.height) * C, dtype=norm.dtype, device=input.device)
+        self.memory = torch.empty(min(N, self.height) * C, dtype=norm.dtype, device=input.device)
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         scale = (LOG2E * self.scale)[:, None]
         for start in range(0, len(self.input), self.height):
             rows = slice(start, start + self.height)
-            x = self.input[rows].to(self._memory.dtype)
-            yield rows, x, torch.mul(x, scale[rows], out=self._memory[: x.numel()].view(x.shape))
+            x = self.input[rows].to(self.memory.dtype)
+            yield rows, x, torch.mul(x, scale[rows], out=self.memory[: x.numel()].view(x.shape))
 
     def own(self, classes: Tensor) -> Tensor:
         """The logit of each row's own class ``(N,)``, to the base of e."""
@@ -98,12 +98,14 @@ def backward(
     slope = torch.where(norm < options.eps, 0.0, tiles.scale)[:, None]  # a short row has no gradient
     dx = input.new_empty(input.shape if wants_input else 0)
     radial = torch.empty_like(norm)  # u . G
+    products = torch.empty_like(tiles.memory)
     for rows, x, tile in tiles:
         slopes = tile.sub_(LOG2E * log_sum[rows]).exp2_().mul_(scaled[rows])
         if options.label_smoothing:
             slopes.sub_(upstream[rows, None] * targets.smoothed())
         slopes.scatter_(1, own[rows], target_slope[rows])
-        torch.div(torch.linalg.vecdot(slopes, x), length[rows], out=radial[rows])
+        along = torch.mul(slopes, x, out=products[: x.numel()].view(x.shape)).sum(1)
+        torch.div(along, length[rows], out=radial[rows])
         if wants_input:
             slopes.addcmul_(x, (radial[rows] / length[rows])[:, None], value=-1)
             torch.mul(slopes, slope[rows], out=dx[rows])
