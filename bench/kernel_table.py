@@ -14,18 +14,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "bench" / "results" / "compiled-kernels.csv"
 CARDS = (80, 90, 100)
-COLUMNS = ("card", "triton", "kernel", "case", "registers", "spills", "shared_bytes", "wide_loads")
+COLUMNS = ("card", "triton", "kernel", "case", "registers", "spills", "shared_bytes", "wide_loads", "tensor_cores")
 
 
-def compiled_for(capability: int) -> list[dict[str, object]]:
+def compiled_for(capability: int, *which: str) -> list[dict[str, object]]:
     """What ``tests/compile_kernels.py`` says of each kernel, in a process without the interpreter.
+
+    ``"product"`` asks for every combination of flags, where the covering set is the rule.
 
     Raises:
         RuntimeError: with the end of what it said, where it failed.
     """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     script = ROOT / "tests" / "compile_kernels.py"
-    done = subprocess.run([sys.executable, script, str(capability)], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, script, str(capability), *which], capture_output=True, text=True, env=environment
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -2,9 +2,11 @@
 
 Run as ``python compile_kernels.py CAPABILITY`` in a process of its own, without the interpreter. Prints one line of
 JSON a compiled kernel: its name, its specialisation, registers, spilling instructions, bytes of shared memory, 128-bit
-loads, and loop-carried values in its intermediate form.
+loads, tensor-core instructions, and loop-carried values in its intermediate form. With a second argument, ``product``,
+the linear operator's flags are compiled in every combination.
 """
 
+import itertools
 import json
 import math
 import os
@@ -57,6 +59,7 @@ def resources(cubin):
         "registers": int(re.search(r"REG:(\d+)", usage.stdout + usage.stderr)[1]),
         "spills": len(re.findall(r"\b(?:LDL|STL)\b", code.stdout)),
         "wide_loads": len(re.findall(r"\bLDG\.E[.\w]*\.128", code.stdout)),
+        "tensor_cores": len(re.findall(r"\b(?:HG?MMA|UTC\w*MMA)\b", code.stdout)),
         "atomics": len(re.findall(r"\b(?:ATOMG?|RED)\b", code.stdout)),
     }
 
@@ -167,6 +170,8 @@ def covering_set():
         linear(brain, brain, (40, 512, C), normalize=True, angular=0.5, learn=True)
         linear(half, half, (40, 500, C), normalize=True, weight=True, smoothing=0.1)
         linear(brain, single, (2000, 64, C), bias=True, weight=True, smoothing=0.1, learn=True)
+    for dtype in (single, brain):  # a number of classes without a factor of two
+        linear(dtype, dtype, (40, 512, 1001))
     for dtype in (single, brain, half):
         for memory_format in (torch.contiguous_format, torch.channels_last):
             normalise(dtype, (2, 64, 12, 12), 9, memory_format=memory_format)  # System 2's
@@ -179,7 +184,17 @@ def covering_set():
         normalise(single, (2, 65, 3, 5), size, memory_format=torch.channels_last)
 
 
+def product():
+    """Every combination of dtypes and of the linear operator's flags, on both paths, both blocks of the small one."""
+    half, brain, single = torch.float16, torch.bfloat16, torch.float32
+    dtypes = ((single, single), (brain, brain), (half, half), (brain, single))
+    kinds = ({}, {"bias": True}, {"normalize": True}, {"normalize": True, "angular": 0.5})
+    for (x, w), C, kind in itertools.product(dtypes, (10, 128, 1000), kinds):
+        for weight, smoothing, learn in itertools.product((False, True), (0.0, 0.1), (False, True)):
+            linear(x, w, (40, 512, C), **kind, weight=weight, smoothing=smoothing, learn=learn)
+
+
 if __name__ == "__main__":
     driver.set_active(Card(int(sys.argv[1])))
     record_instead_of_launching()
-    covering_set()
+    product() if sys.argv[2:] == ["product"] else covering_set()

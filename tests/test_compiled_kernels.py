@@ -7,6 +7,8 @@ import kernel_table
 import pytest
 
 pytest.importorskip("triton.backends.nvidia")
+# The other products are the vendor's, or of too few numbers for a tensor core.
+HAVE_PRODUCTS = {"linear_l2_softmax_cross_entropy.small_kernels._bwd_classes_kernel"}
 SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # that one block may ask for
 # Values a loop carries: triton 3.6 to 3.9 silently drop one that starts as an alias of another.
 CARRIED = {
@@ -51,17 +53,44 @@ def test_every_configuration_compiles_without_spilling(capability):
     kernels = compiled_for(capability)
     assert {kernel["kernel"] for kernel in kernels} == set(CARRIED)
     for kernel in kernels:
-        assert kernel["spills"] == 0, kernel
-        assert kernel["atomics"] == 0, kernel
-        assert kernel["approximate_logarithms"] == 0, kernel
-        assert kernel["shared_bytes"] <= SHARED_BYTES[capability], kernel
-        carried = CARRIED[kernel["kernel"]]
-        if callable(carried):
-            carried = carried(kernel["behind"], kernel["ahead"])
-        assert tuple(kernel["carried"]) in carried, kernel
-    rows = [kernel for kernel in kernels if kernel["kernel"].startswith("l2_") and "1000)" in kernel["case"]]
-    assert rows
-    for kernel in rows:  # 1,000 is no multiple of 16, but of 8
+        assert_sound(kernel, capability)
+
+
+@pytest.mark.slow
+def test_every_combination_of_flags_compiles_without_spilling():
+    kernels = compiled_for(90, "product")
+    assert {kernel["kernel"] for kernel in kernels} == {name for name in CARRIED if name.startswith("linear_")}
+    for kernel in kernels:
+        assert_sound(kernel, 90)
+
+
+def assert_sound(kernel, capability):
+    assert kernel["spills"] == 0, kernel
+    assert kernel["atomics"] == 0, kernel
+    assert kernel["approximate_logarithms"] == 0, kernel
+    assert kernel["shared_bytes"] <= SHARED_BYTES[capability], kernel
+    carried = CARRIED[kernel["kernel"]]
+    if callable(carried):
+        carried = carried(kernel["behind"], kernel["ahead"])
+    assert tuple(kernel["carried"]) in carried, kernel
+    assert (kernel["tensor_cores"] > 0) == (kernel["kernel"] in HAVE_PRODUCTS), kernel
+
+
+def test_rows_are_loaded_sixteen_bytes_at_once_where_they_allow_it():
+    kernels = compiled_for(90)
+
+    def of(names, length):
+        found = [kernel for kernel in kernels if kernel["kernel"].endswith(names) and length in kernel["case"]]
+        assert found
+        return found
+
+    for kernel in of("l2_softmax_cross_entropy.kernels._fwd_kernel", "1000)"):  # no multiple of 16, but of 8
+        assert kernel["wide_loads"] > 0, kernel
+    for kernel in of("l2_softmax_cross_entropy.kernels._bwd_kernel", "1000)"):
+        assert kernel["wide_loads"] > 0, kernel
+    for kernel in of(("_fold_kernel", "_slopes_kernel"), "1001)"):  # a tile's rows are as long in memory as they need
+        assert kernel["wide_loads"] > 0, kernel
+    for kernel in of(("_norms_kernel", "_target_kernel", "_finish_kernel"), "512, 1000)"):
         assert kernel["wide_loads"] > 0, kernel
     walks = [kernel for kernel in kernels if kernel["kernel"].startswith("local_") and "wide" not in kernel["kernel"]]
     assert {kernel["bytes_at_once"] for kernel in walks} == {2, 4, 8, 16}

@@ -52,12 +52,12 @@ class _Scores(torch.autograd.Function):
         slope = grad / length
         dx = dclasses = None
         with no_autocast(x):
-            if wants_x:
-                within = torch.where(norm < ctx.eps, 0.0, slope)  # a short row has no gradient
-                dx = x * ((within * scores).sum(1, keepdim=True) / length)  # alpha u . h / ||x||^2
-                dx.addmm_(within, classes, beta=-1, alpha=ctx.alpha)
             if wants_classes:
                 dclasses = torch.addmm(classes, slope.T, x, beta=0, alpha=ctx.alpha)
+            if wants_x:
+                slope = torch.where(norm < ctx.eps, 0.0, slope)  # a short row has no gradient
+                dx = x * ((slope * scores).sum(1, keepdim=True) / length)  # alpha u . h / ||x||^2
+                dx.addmm_(slope, classes, beta=-1, alpha=ctx.alpha)
         return dx, dclasses, None, None
 
 

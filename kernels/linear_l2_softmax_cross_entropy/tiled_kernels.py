@@ -117,10 +117,10 @@ def _logits(product, scale, classes, mask, bias_ptr, class_norms_ptr, eps, NORMA
 def _fold_kernel(
     tile_ptr, kept_ptr, target_ptr, bias_ptr, weight_ptr, class_norms_ptr, alpha_ptr,
     largest_ptr, total_ptr, spread_ptr,  # (N,) each, the last None without smoothing
-    N, C, K, first_row, first_class, alpha, cos_m, sin_m, m_sin_m, cosine_margin, ignore_index, eps,
+    N, C, K, width, first_row, first_class, alpha, cos_m, sin_m, m_sin_m, cosine_margin, ignore_index, eps,
     NORMALIZE: tl.constexpr, MARGIN: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Takes one row of a tile ``(M, K)`` into what is known of that row."""
+    """Takes one row of a tile ``(M, K)``, ``width`` in memory, into what is known of that row."""
     local = tl.program_id(0).to(tl.int64)
     row = first_row + local
     alpha = load_alpha(alpha_ptr, alpha)
@@ -135,7 +135,7 @@ def _fold_kernel(
         cols = start + tl.arange(0, BLOCK_K)
         classes = first_class + cols
         mask = cols < K
-        product = tl.load(tile_ptr + local * K + cols, mask=mask, other=0.0)
+        product = tl.load(tile_ptr + local * width + cols, mask=cols < width, other=0.0)
         other = mask & (classes != column)
         logits = _logits(product, scale, classes, mask, bias_ptr, class_norms_ptr, eps, NORMALIZE)
         larger = tl.maximum(largest, tl.max(tl.where(other, logits, -float("inf")), 0))
@@ -204,20 +204,20 @@ def _prepare_kernel(
 
 @triton.jit
 def _slopes_kernel(
-    tile_ptr, slopes_ptr,  # (M, K), the same or in the operands' dtype
+    tile_ptr, slopes_ptr,  # (M, width), the same or in the operands' dtype
     dbias_ptr,  # (blocks of M, K) or None
     kept_ptr, upstream_ptr, log_sum_ptr, scale_ptr, own_ptr,
     target_ptr, bias_ptr, weight_ptr, class_norms_ptr, alpha_ptr,
-    M, C, K, first_row, first_class, alpha, label_smoothing, ignore_index, eps,
+    M, C, K, width, first_row, first_class, alpha, label_smoothing, ignore_index, eps,
     NORMALIZE: tl.constexpr, SMOOTHING: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """T of a block of a tile, and the sums over its rows of the logits' gradient."""
+    """T of a block of a tile, ``width`` in memory as T is, and the sums over its rows of the logits' gradient."""
     local = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     rows = first_row + local
     cols = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     classes = first_class + cols
     row_mask, col_mask = local < M, cols < K
-    mask = row_mask[:, None] & col_mask[None, :]
+    mask = row_mask[:, None] & (cols < width)[None, :]
     alpha = load_alpha(alpha_ptr, alpha)
     _, _, column = load_targets(target_ptr, rows, row_mask, C, ignore_index)
     scale = alpha / tl.maximum(tl.load(kept_ptr + rows, mask=row_mask, other=1.0), eps)
@@ -226,7 +226,7 @@ def _slopes_kernel(
     scale_of_loss = tl.load(scale_ptr + rows, mask=row_mask, other=0.0)
     own = tl.load(own_ptr + rows, mask=row_mask, other=0.0)
 
-    offsets = local[:, None] * K + cols[None, :]  # a tile is never so large that 32 bits could not count it
+    offsets = local[:, None] * width + cols[None, :]  # a tile is never so large that 32 bits could not count it
     product = tl.load(tile_ptr + offsets, mask=mask, other=0.0)
     logits = _logits(
         product, scale[:, None], classes[None, :], col_mask[None, :], bias_ptr, class_norms_ptr, eps, NORMALIZE
@@ -303,6 +303,14 @@ def _product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     return product
 
 
+def _width(K: int) -> int:
+    """Of a tile of K classes in memory: what keeps its rows aligned, so that wide loads and tensor cores can have them.
+
+    What stands beyond the classes was never written, is loaded and stored with the rest, and goes into no result.
+    """
+    return -(-K // 16) * 16
+
+
 class _Tiles:
     """The operands of both directions, what every kernel is told, and the memory that all tiles share."""
 
@@ -319,8 +327,10 @@ class _Tiles:
         self.mean_weight = mean_weight(problem.weight)
         self.margins = MarginConstants.of(problem.angular_margin, problem.cosine_margin)
         self.options = problem.options
-        self.block_d = min(triton.next_power_of_2(D), 1024)
-        self._memory = problem.input.new_empty(min(tile.rows, N) * min(tile.classes, C), dtype=torch.float32)
+        block = min(triton.next_power_of_2(D), 1024)
+        # A row takes eight numbers a lane: 16 bytes of a half type, twice that of float32.
+        self.blocks_of_d = {"BLOCK_D": block, "num_warps": max(1, block // 256)}
+        self._memory = problem.input.new_empty(min(tile.rows, N) * _width(min(tile.classes, C)), dtype=torch.float32)
 
     def class_range(self, classes: slice) -> None:
         """Makes a range of classes the current one."""
@@ -328,9 +338,11 @@ class _Tiles:
         self.w = self.weight[classes].to(self.operand_dtype)
 
     def product(self, rows: slice) -> Tensor:
-        """The raw products ``x . w`` of a range of rows and the current classes, float32."""
-        shape = (rows.stop - rows.start, self.K)
-        return _product(self.operand[rows], self.w.T, out=self._memory[: shape[0] * shape[1]].view(shape))
+        """The raw products ``x . w`` of a range of rows and the current classes, the first K of ``(M, width)`` float32."""
+        M, width = rows.stop - rows.start, _width(self.K)
+        tile = self._memory[: M * width].view(M, width)
+        _product(self.operand[rows], self.w.T, out=tile[:, : self.K])
+        return tile
 
 
 class Forward:
@@ -347,12 +359,12 @@ class Forward:
         self.spread = self.rows.new_zeros(N) if problem.options.label_smoothing else None
         with torch.cuda.device_of(problem.input):
             if problem.normalize_weight:
-                _norms_kernel[(C,)](tiles.weight, self.class_norms, D, tiles.weight.stride(0), BLOCK_D=tiles.block_d)
+                _norms_kernel[(C,)](tiles.weight, self.class_norms, D, tiles.weight.stride(0), **tiles.blocks_of_d)
             _target_kernel[(N,)](
                 tiles.features, tiles.weight, tiles.target, self.class_norms, self.rows,
                 N, C, D, tiles.features.stride(0), tiles.weight.stride(0), tiles.options.ignore_index,
                 tiles.options.eps,
-                NORMALIZE=problem.normalize_weight, BLOCK_D=tiles.block_d,
+                NORMALIZE=problem.normalize_weight, **tiles.blocks_of_d,
             )  # fmt: skip
 
     def class_range(self, classes: slice) -> None:
@@ -365,8 +377,8 @@ class Forward:
             _fold_kernel[(len(product),)](
                 product, self.rows, tiles.target, problem.linear_bias, problem.weight, self.class_norms,
                 tiles.alpha_tensor, self.largest, self.total, self.spread,
-                self.N, tiles.C, tiles.K, rows.start, tiles.classes.start, tiles.alpha, *tiles.margins,
-                tiles.options.ignore_index, tiles.options.eps,
+                self.N, tiles.C, tiles.K, product.shape[1], rows.start, tiles.classes.start, tiles.alpha,
+                *tiles.margins, tiles.options.ignore_index, tiles.options.eps,
                 NORMALIZE=problem.normalize_weight, MARGIN=problem.has_margin,
                 BLOCK_K=min(triton.next_power_of_2(tiles.K), 1024),
             )  # fmt: skip
@@ -420,20 +432,20 @@ class Backward:
     def accumulate(self, rows: slice) -> None:
         tiles, problem = self.tiles, self.tiles.problem
         product = tiles.product(rows)
-        M, K = product.shape
-        in_place = self.slopes_dtype == torch.float32
-        slopes = product if in_place else torch.empty_like(product, dtype=self.slopes_dtype)
+        (M, width), K = product.shape, tiles.K
+        slopes = product if self.slopes_dtype == torch.float32 else torch.empty_like(product, dtype=self.slopes_dtype)
         blocks = triton.cdiv(M, BLOCK_M)
         sums = product.new_empty(blocks, K) if self.wanted.linear_bias else None
         with torch.cuda.device_of(product):
             _slopes_kernel[(blocks, triton.cdiv(K, BLOCK_K))](
                 product, slopes, sums, self.kept.rows, self.upstream, self.log_sum, self.scale, self.own,
                 tiles.target, problem.linear_bias, problem.weight, self.kept.class_norms, tiles.alpha_tensor,
-                M, tiles.C, K, rows.start, tiles.classes.start, tiles.alpha, tiles.options.label_smoothing,
-                tiles.options.ignore_index, tiles.options.eps,
+                M, tiles.C, K, width, rows.start, tiles.classes.start, tiles.alpha,
+                tiles.options.label_smoothing, tiles.options.ignore_index, tiles.options.eps,
                 NORMALIZE=problem.normalize_weight, SMOOTHING=tiles.options.label_smoothing > 0,
                 BLOCK_M=BLOCK_M, BLOCK_K=BLOCK_K,
             )  # fmt: skip
+        slopes = slopes[:, :K]
         if sums is not None:
             self.dbias[tiles.classes] += sums.sum(0)
         if self.h is not None:
@@ -477,5 +489,5 @@ class Backward:
         with torch.cuda.device_of(product):
             _finish_kernel[(len(product),)](
                 product, norms, matrix, tiles.alpha_tensor, gradient, dalpha,
-                tiles.D, first, matrix.stride(0), tiles.alpha, tiles.options.eps, BLOCK_D=tiles.block_d,
+                tiles.D, first, matrix.stride(0), tiles.alpha, tiles.options.eps, **tiles.blocks_of_d,
             )  # fmt: skip

@@ -159,12 +159,14 @@ def _add_weighted_classes(total: Tensor, tiles: _Tiles) -> None:
         total.addmv_(tiles.v.T, weight[tiles.classes])
 
 
-def _add_at(total: Tensor, index: Tensor, values: Tensor) -> None:
-    """Adds ``values[i]`` to ``total[index[i]]``, in the same order every time."""
-    if total.is_cuda:  # where index_add_ is a race of atomics; sorting is what it costs to avoid that
-        total.index_put_((index,), values, accumulate=True)
+def _add_at(total: Tensor, index: Tensor, values: Tensor, inside: Tensor) -> None:
+    """Adds ``values[i]`` to ``total[index[i]]`` where ``inside[i]``, in the same order every time."""
+    if total.is_cuda:  # where index_add_ is a race of atomics, and to ask for the rows inside is to wait for them
+        inside = inside.view(-1, *[1] * (values.ndim - 1))
+        total.index_put_((index,), torch.where(inside, values, 0.0), accumulate=True)
     else:
-        total.index_add_(0, index, values)
+        rows = inside.nonzero()[:, 0]
+        total.index_add_(0, index[rows], values[rows])
 
 
 class Backward:
@@ -232,11 +234,11 @@ class Backward:
         inside, column = tiles.own(ALL)
         if self.wanted.linear_bias:
             dbias = self.dbias[tiles.classes]
-            _add_at(dbias, column[:, 0], torch.where(inside, self.own, 0.0))
+            _add_at(dbias, column[:, 0], self.own, inside)
             dbias -= targets.smoothed(tiles.classes) * self.upstream.sum()
         if not self.wanted.linear_weight:
             return
-        _add_at(self.dv, column[:, 0], torch.where(inside[:, None], self.own_features, 0.0))
+        _add_at(self.dv, column[:, 0], self.own_features, inside)
         if self.smoothed is not None:
             smoothed = targets.smoothed(tiles.classes)
             each = smoothed[:, None] if isinstance(smoothed, Tensor) else smoothed
