@@ -7,7 +7,8 @@
 #   make bench        time what bench/ holds, leave rows and plots in bench/results/ (some twenty minutes)
 #   make kernel-table what each kernel uses of three cards, compiled without one: bench/results/compiled-kernels.csv
 #   make reproduce    train every experiment on the real data, write bench/results/reproduction.md (half an hour)
-#   make gpu          on a machine with a CUDA device and torch: its kernels' tests and rows, with $(PYTHON) as it is
+#   make gpu          on a machine with a CUDA device and torch: its kernels' tests, rows and pictures and their summary
+#                     under bench/results/, with $(PYTHON) as it is
 #   make format       rewrite the sources as `make test` wants them
 #   make clean        remove the environment and all caches
 
@@ -46,10 +47,19 @@ kernel-table: $(VENV)/.installed-test
 reproduce: $(VENV)/.installed-test
 	$(RUN) bench/reproduce.py $(EXPERIMENTS)
 
-# Such a machine has its own build of torch, and perhaps no network: nothing is installed there.
+# Such a machine has its own build of torch, and perhaps no network: nothing is installed there. Each case's rows are kept
+# at once, and no case is started later than so many seconds, so that all of it stays under eight minutes. A test that
+# fails stops no benchmark, but make.
+SIDE_BY_SIDE = $(shell "$(PYTHON)" -c 'import xdist' 2>/dev/null && echo -n 4)
+GPU_TESTS = $(wildcard tests/test_softmax_*.py tests/test_local_response_norm*.py)
+GPU_BENCH = "$(PYTHON)" -m pytest -p no:cacheprovider --benchmark --benchmark-long
 gpu:
-	"$(PYTHON)" -m pytest -p no:cacheprovider $(wildcard tests/test_softmax_*.py tests/test_local_response_norm*.py)
-	"$(PYTHON)" -m pytest -p no:cacheprovider --benchmark --benchmark-long $(wildcard bench/bench_*softmax*.py bench/bench_local_response_norm.py)
+	@failed=0; \
+	"$(PYTHON)" -m pytest -p no:cacheprovider $(SIDE_BY_SIDE) $(GPU_TESTS) || failed=1; \
+	$(GPU_BENCH) --benchmark-seconds 170 bench/bench_linear_l2_softmax_cross_entropy.py || failed=1; \
+	$(GPU_BENCH) --benchmark-seconds 50 bench/bench_l2_softmax_cross_entropy.py || failed=1; \
+	$(GPU_BENCH) --benchmark-seconds 50 bench/bench_local_response_norm.py || failed=1; \
+	exit $$failed
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

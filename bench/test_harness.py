@@ -1,13 +1,20 @@
 """The harness itself: what two providers of known speed become, from the clock to the picture."""
 
+import subprocess
+import sys
 import time
 
+import directions
+import faults
 import harness
+import limits
 import machine
 import memory
+import peers
 import plots
 import pytest
 import records
+import summary
 import torch
 
 
@@ -104,3 +111,110 @@ def test_memory_is_what_was_held_at_once_at_most():
         return torch.ones(2**17, device=memory.DEVICE)
 
     assert memory.peak_extra_bytes(call) == pytest.approx(2 * 4 * 2**18, rel=1e-4)  # and some scalars
+
+
+def test_what_a_machine_reaches_is_told_against_the_slower_of_its_two_limits(timings):
+    work = {"gigabytes": 1.0, "gigaoperations": 10.0, "copy_gb_s": 1000.0}
+    moves = row(timings["fast"], "fast", time_ms=4.0, matmul_gop_s=1e6, **work)
+    multiplies = row(timings["fast"], "fast", time_ms=4.0, matmul_gop_s=5e3, **work)
+    assert moves.share_of_limit == pytest.approx(1 / 4)
+    assert multiplies.share_of_limit == pytest.approx(2 / 4)
+    assert row(timings["fast"], "fast").share_of_limit is None
+
+
+def test_limits_are_those_of_this_machine(monkeypatch):
+    monkeypatch.setattr(limits, "COPY_BYTES", 2**22)
+    monkeypatch.setattr(limits, "SIDE", 128)
+    found = limits.limits.__wrapped__(torch.float32)
+    assert found.copy_gb_s > 0.1
+    assert found.matmul_gop_s > 0.1
+
+
+def test_a_page_compares_ours_with_the_best_of_the_others_and_says_what_they_do_wrong(timings, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    absent = dict.fromkeys(("time_ms", "time_ms_q1", "time_ms_q3", "speedup", "speedup_q1", "speedup_q3"))
+    rows = [
+        row(timings["slow"], "slow", time_ms=8.0, peak_extra_mib=4.0, note="forgets"),
+        row(timings["fast"], summary.OURS, time_ms=2.0, peak_extra_mib=1.0),
+        row(timings["fast"], "other", time_ms=3.0, peak_extra_mib=9.0),
+        row(timings["fast"], "absent", note="no driver", **absent),
+        row(timings["fast"], "nobody compares", case="alone"),
+    ]
+    text = summary.write(rows).read_text()
+    assert "| short | 2 | other, 3 ms | 1.50 x | 1 | 4 |  |" in text
+    assert "- slow: forgets" in text
+    assert "- absent: no driver" in text
+    assert "alone" not in text
+    assert [path.name for path in plots.draw(rows)] == ["a-clock-sleep.png"]  # what cannot run is not in the picture
+
+
+def test_a_roofline_is_drawn_of_what_has_limits(timings, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    work = {"gigabytes": 1.0, "gigaoperations": 10.0, "copy_gb_s": 1000.0, "matmul_gop_s": 1e6}
+    _, roofline = plots.draw([row(timings["fast"], name, **work) for name in ("fast", "lit_l2softmax")])
+    assert roofline.name == "a-clock-roofline-of-sleep.png"
+    assert roofline.stat().st_size > 5000
+
+
+def test_what_is_not_the_same_computation_is_not_timed():
+    x = torch.randn(4, 3, requires_grad=True)
+    functions = {"eager": lambda x: x.exp().sum(), "same": lambda x: (2 * (x / 2)).exp().sum()}
+    off = {"off": lambda x: 1.001 * x.exp().sum()}
+    assert directions.check(functions, [x], terms=12) == {}
+    with pytest.raises(AssertionError, match="times as far off as allowed"):
+        directions.check(functions | off, [x], terms=12)
+    assert "times as far off" in directions.check(functions | off, [x], terms=12, peers={"off"})["off"]
+
+
+def test_who_cannot_go_backward_twice_is_no_provider_of_that():
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.spent = False
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            if ctx.spent:
+                raise RuntimeError("spent\nand more")
+            ctx.spent = True
+            return grad
+
+    x = torch.randn(3, device=memory.DEVICE, requires_grad=True)
+    functions = {"often": lambda x: x.sum(), "once": lambda x: Once.apply(x).sum()}
+    timed, calls, failures = directions.providers(functions, [x], "backward")
+    assert set(timed) == set(calls) == {"often"}
+    assert failures == {"once": "spent"}
+    assert directions.providers(functions, [x], "forward and backward")[2] == {}
+
+
+def test_ours_has_no_fault_and_each_of_eager_pytorchs_is_found():
+    assert list(filter(None, faults.answers(peers.ours))) == []
+    found = "; ".join(filter(None, faults.answers(peers.eager)))
+    assert "a loss in bfloat16" in found
+    assert "at a zero row" in found
+    assert "a bad target is refused without its row" in found
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda loss, x, w: loss(x.detach(), w), "no gradient for features beside frozen class weights"),
+        (lambda loss, x, w: loss(x, w.detach()), "no gradient for class weights beside frozen features"),
+        (lambda loss, x, w: loss(x, w) + 1e-3 * torch.rand((), device=x.device) * x.sum(), "not the same bits twice"),
+    ],
+)
+def test_a_fault_is_named(broken, said):
+    def make(problem):
+        loss = peers.ours(problem)
+        return lambda x, w: broken(loss, x, w)
+
+    assert said in "; ".join(faults.answers(make))
+
+
+def test_no_case_is_started_when_the_time_is_over():
+    case = ["bench/bench_l2_softmax_cross_entropy.py", "-k", "1024"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *case, "--benchmark-seconds", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=machine.ROOT)
+    assert done.returncode == 0
+    assert "1 skipped" in done.stdout

@@ -338,7 +338,7 @@ class _Tiles:
         self.w = self.weight[classes].to(self.operand_dtype)
 
     def product(self, rows: slice) -> Tensor:
-        """The raw products ``x . w`` of a range of rows and the current classes, the first K of ``(M, width)`` float32."""
+        """The raw products ``x . w`` of a range of rows and the current K classes: float32, K of ``(M, width)``."""
         M, width = rows.stop - rows.start, _width(self.K)
         tile = self._memory[: M * width].view(M, width)
         _product(self.operand[rows], self.w.T, out=tile[:, : self.K])
