@@ -1,16 +1,17 @@
 """Which path a problem takes, and in tiles of which size: the one rule, with the measurements behind it.
 
 PyTorch's schedule, time over that of eager PyTorch, both directions, 2 threads on an AMD EPYC, torch 2.13; weights
-normalised but for the first line. One run; `make bench` repeats some lines, and its rows are in bench/results:
+normalised but for the first two lines. One run; `make bench` repeats some lines, and docs/tuning.md has what was tried:
 
     N, D, C              small   tiled
-    128, 1024, 10         0.63    2.6     calls decide, and what touches N x D
-    4096, 128, 100        1.2     2.2
-    128, 512, 1000        0.92    1.0
-    1024, 128, 1000       1.4     1.2     the small path's passes over N x C leave the cache
-    256, 128, 10 000      1.3     1.05
-    256, 64, 100 000              0.33    a tile of 2**20 numbers; 0.41, 0.35 and 0.33 with 2**18, 2**19 and 2**21
-    512, 128, 200 000             0.29    0.29, 0.30 and 0.28
+    20, 1024, 10          0.90    4.5     calls decide
+    128, 1024, 10         0.51    2.8     and what touches N x D
+    4096, 128, 100        0.73    1.4
+    128, 512, 1000        0.85    0.99
+    1024, 128, 1000       1.7     1.4     the small path's passes over N x C leave the cache
+    256, 128, 10 000      1.2     1.2
+    256, 64, 100 000      1.6     0.62    a tile of 2**20 numbers
+    512, 128, 200 000     2.6     0.43
 
 The kernels' numbers are derived, and not measured yet: the small path holds a block of rows times all classes in
 registers; a tile stays in a 50 MB second-level cache, and all scratch memory of a class range under 64 MiB.

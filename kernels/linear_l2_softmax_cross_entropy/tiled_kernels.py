@@ -373,6 +373,7 @@ class Forward:
     def fold(self, rows: slice) -> None:
         tiles, problem = self.tiles, self.tiles.problem
         product = tiles.product(rows)
+        block = min(triton.next_power_of_2(tiles.K), 1024)
         with torch.cuda.device_of(product):
             _fold_kernel[(len(product),)](
                 product, self.rows, tiles.target, problem.linear_bias, problem.weight, self.class_norms,
@@ -380,7 +381,7 @@ class Forward:
                 self.N, tiles.C, tiles.K, product.shape[1], rows.start, tiles.classes.start, tiles.alpha,
                 *tiles.margins, tiles.options.ignore_index, tiles.options.eps,
                 NORMALIZE=problem.normalize_weight, MARGIN=problem.has_margin,
-                BLOCK_K=min(triton.next_power_of_2(tiles.K), 1024),
+                BLOCK_K=block, num_warps=max(1, block // 128),  # a lane's four numbers are one load
             )  # fmt: skip
 
     def finish(self) -> tuple[Tensor, Kept]:
