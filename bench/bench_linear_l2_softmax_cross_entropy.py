@@ -31,8 +31,9 @@ SHAPES = [
     pytest.param(1024, 512, 1_000_000, True, marks=[LONG, NEEDS_CUDA]),
     pytest.param(8192, 4096, 128_256, False, marks=[LONG, NEEDS_CUDA]),
 ]
-# Operations, as multiples of N D C, and passes over the features and the class weights with their gradients.
-LEAST = {"forward": (2, 1), "forward and backward": (8, 3), "backward": (6, 2)}
+# Operations, as multiples of N D C, and passes over the features and the class weights with their gradients. The logits
+# are needed once, though ours computes them again for the backward pass rather than keep them.
+LEAST = {"forward": (2, 1), "forward and backward": (6, 3), "backward": (4, 2)}
 PATIENCE_S = 20.0
 
 
@@ -64,7 +65,7 @@ def test_linear(measure, request, n, d, c, normalize):
             work=n,
             rate_unit="rows/s",
             least=(passes * (n + c) * d * DTYPE.itemsize / 1e9, products * n * d * c / 1e9, DTYPE),
-            notes=faults() if timing else None,
+            notes={name: faults()[name.split(", best chunk")[0]] for name in losses} if timing else None,
             absent=absent | once_only,
         )
 
@@ -76,20 +77,21 @@ def _made(problem, timing):
         try:
             if name == COMPILED and not timing:
                 raise UnavailableError("compiling takes longer than a check may")
-            if name == "torch's chunked loss" and (slow := _too_slow(problem)):
-                raise UnavailableError(slow)
+            if name == "torch's chunked loss":
+                _be_worth_waiting_for(problem, timing)
             losses[name] = make(problem)
         except UnavailableError as reason:
             absent[name] = str(reason)
     return losses, absent
 
 
-def _too_slow(problem):
-    """Why PyTorch's own choice of chunks is not waited for: it reads the class weights once a chunk and direction."""
+def _be_worth_waiting_for(problem, timing):
+    """Refuses PyTorch's own choice of chunks where it takes long: each reads the class weights for every product."""
     if problem.C < 1000:
-        return "chunks of rows are for many classes"
+        raise UnavailableError("chunks of rows are for many classes")
     n = len(problem.target)
     chunk = 1 << max(0, (-(-n // -(-problem.C // problem.D)) - 1).bit_length() - 1)
     passes = n // chunk
-    seconds = passes * 4 * problem.C * problem.D * DTYPE.itemsize / 1e9 / limits(DTYPE).copy_gb_s
-    return f"{passes} passes over the class weights, some {seconds:.0f} s a call" if seconds > PATIENCE_S else ""
+    gigabytes = 4 * passes * problem.C * problem.D * DTYPE.itemsize / 1e9
+    if timing and (seconds := gigabytes / limits(DTYPE).copy_gb_s) > PATIENCE_S:
+        raise UnavailableError(f"{passes} passes over the class weights, some {seconds:.0f} s a call")

@@ -178,7 +178,7 @@ def answers(make: Callable[[Problem], Loss]) -> Iterator[str]:
 def _asked(peer: str) -> str:
     done = subprocess.run([sys.executable, __file__, peer], capture_output=True, text=True)
     found = done.stdout.splitlines()
-    if done.returncode:
+    if done.returncode and len(found) < len(QUESTIONS):  # it may also end behind the last answer, as a device's error
         found.append(f"{QUESTIONS[len(found)].__name__.replace('_', ' ')}: ends the process")
     return "; ".join(fault for fault in found if fault)
 

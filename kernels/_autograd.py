@@ -15,7 +15,7 @@ class _Positional(inspect.Signature):
 
     __slots__ = ()
 
-    def bind(self, *args: Any, **_: Any) -> Any:
+    def bind(self, *args: Any) -> Any:
         return _Bound(args)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 
 import pytest
 import torch
@@ -30,6 +31,21 @@ def test_here_all_is_well(capsys):
     (table,) = re.findall(r"float32 +bfloat16 +float16 +float64\n((?:  \w+.*\n)+)", printed.out)
     for line, operator in zip(table.splitlines(), OPERATORS, strict=True):
         assert re.fullmatch(rf"  {operator}( +{impl} 0\.\d\d){{3}} +torch 0\.\d\d", line)
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError])
+def test_a_torch_that_cannot_be_imported_is_a_fault_and_no_traceback(capsys, monkeypatch, error):
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "torch":
+                raise error("libtorch_cpu.so: cannot open shared object file\nand more")
+
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    status, printed = consulted(capsys)
+    assert status == 1
+    said = f"fault: torch {torch.__version__} cannot be imported (libtorch_cpu.so: cannot open shared object file); "
+    assert said + "install it anew" in printed.out.splitlines()
 
 
 class Off(torch.autograd.Function):

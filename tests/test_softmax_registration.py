@@ -10,7 +10,7 @@ from softmax_cases import DEVICE, SCHEDULES, Case, force, leaves
 
 from lit_l2softmax.kernels.l2_softmax_cross_entropy import operator as rows
 from lit_l2softmax.kernels.linear_l2_softmax_cross_entropy import operator as linear
-from lit_l2softmax.ops import l2_softmax_cross_entropy
+from lit_l2softmax.ops import l2_softmax_cross_entropy, linear_l2_softmax_cross_entropy
 
 # torch.compile instantiates a Function where it traces one
 DYNAMOS_OWN = "ignore:.*Function.> should not be instantiated:DeprecationWarning"
@@ -253,3 +253,30 @@ def test_a_machine_without_triton_is_told_so_only_where_it_needs_it():
     for name, line in zip(("linear_l2_softmax_cross_entropy", "l2_softmax_cross_entropy"), lines, strict=True):
         assert line.startswith(f"{name}: impl='triton', which 'auto' takes for CUDA tensors, needs the package triton")
         assert line.endswith("install it, or pass impl='torch'")
+
+
+def test_jacobians_by_torch_func_are_right_with_few_classes():
+    """Their vmap over the backward pass warns of each operation that it has no rule for."""
+    x, w = torch.randn(5, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    target = torch.tensor([0, 1, 2, 0, 1])
+
+    def losses(impl):
+        return lambda x: linear_l2_softmax_cross_entropy(x, w, target, alpha=4.0, reduction="none", impl=impl)
+
+    once, twice = torch.func.jacrev, lambda f: torch.func.jacrev(torch.func.jacrev(f))
+    for jacobian in (once, twice):
+        torch.testing.assert_close(jacobian(losses("torch"))(x), jacobian(losses("reference"))(x))
+
+
+@pytest.mark.filterwarnings(DYNAMOS_OWN)
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # inductor's own
+def test_a_row_whose_squares_overflow_is_a_zero_row_when_compiled_too():
+    x = torch.full((1, 4), 3e19)
+    w, target = torch.randn(3, 4), torch.tensor([1])
+
+    def loss(x):
+        return linear_l2_softmax_cross_entropy(x, w, target, alpha=4.0, impl="torch")
+
+    compiled = torch.compile(loss, backend="aot_eager_decomp_partition", fullgraph=True)
+    for value in (compiled(x), loss(x)):
+        assert float(value) == pytest.approx(math.log(3), rel=1e-6)

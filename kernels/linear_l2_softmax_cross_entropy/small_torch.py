@@ -23,7 +23,7 @@ from .margin import with_margin
 class _Scores(torch.autograd.Function):
     """``alpha u . v`` of all rows and classes, ``(N, C)``; and the rows' norms, ``(N, 1)``, without a derivative.
 
-    Calls decide at the tutorials' sizes, so alpha is the products' own factor and not an operand of calls.
+    Calls decide at the tutorials' sizes, so alpha is a factor of the backward pass's products and no call of its own.
     """
 
     @staticmethod
@@ -31,7 +31,7 @@ class _Scores(torch.autograd.Function):
     def forward(x: Tensor, classes: Tensor, alpha: float, eps: float) -> tuple[Tensor, Tensor]:
         norm = _norm(x)
         # The rows are divided and not the products, which a row of large numbers would make infinite.
-        return torch.addmm(norm, x / norm.clamp_min(eps), classes.T, beta=0, alpha=alpha), norm
+        return ((x / norm.clamp_min(eps)) @ classes.T).mul_(alpha), norm
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
@@ -41,11 +41,10 @@ class _Scores(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
-        if grad is None:
-            return None, None, None, None
+    def backward(ctx: Any, grad: Tensor, _: None) -> Any:
         x, classes, scores, norm = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this may be differentiated again, and what is kept has no derivative
+        once = not torch.is_grad_enabled()
+        if not once:  # this may be differentiated again, and what is kept has no derivative
             norm = _norm(x)
         wants_x, wants_classes, _, _ = ctx.needs_input_grad
         length = norm.clamp_min(ctx.eps)
@@ -56,8 +55,9 @@ class _Scores(torch.autograd.Function):
                 dclasses = torch.addmm(classes, slope.T, x, beta=0, alpha=ctx.alpha)
             if wants_x:
                 slope = torch.where(norm < ctx.eps, 0.0, slope)  # a short row has no gradient
-                dx = x * ((slope * scores).sum(1, keepdim=True) / length)  # alpha u . h / ||x||^2
-                dx.addmm_(slope, classes, beta=-1, alpha=ctx.alpha)
+                radial = (slope * scores).sum(1, keepdim=True) / length  # alpha u . h / ||x||^2
+                dx = torch.addmm(x, slope, classes, beta=0, alpha=ctx.alpha)
+                dx = dx.addcmul_(x, radial, value=-1) if once else dx.addcmul(x, radial, value=-1)
         return dx, dclasses, None, None
 
 

@@ -105,7 +105,8 @@ class Forward:
         self.tiles = _Tiles(problem, tile, self.norm, class_norms)
         self.sums = torch.zeros_like(self.norm)
         self.bounded = problem.normalize_weight and bounded(problem.alpha, dtype)
-        self.largest = torch.full_like(self.norm, -math.inf)
+        if not self.bounded:
+            self.largest = torch.full_like(self.norm, -math.inf)
         self.smoothed = new(D, dtype=dtype).zero_() if problem.options.label_smoothing else None
 
     def class_range(self, classes: slice) -> None:

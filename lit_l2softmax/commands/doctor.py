@@ -35,7 +35,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _computed() -> list[str]:
     """Prints the device, what "auto" takes there and how each operator fares; returns what is wrong."""
-    import torch  # seconds, which the versions above need not wait for
+    try:
+        import torch  # seconds, which the versions above need not wait for
+    except (ImportError, OSError) as error:  # a library of its own that is missing or of another build
+        reason = str(error).splitlines()[0]
+        return [f"torch {version('torch')} cannot be imported ({reason}); install it anew"]
 
     from lit_l2softmax import selftest
 
