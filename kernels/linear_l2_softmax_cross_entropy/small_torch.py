@@ -41,7 +41,9 @@ class _Scores(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: None) -> Any:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
+        if grad is None:
+            return None, None, None, None
         x, classes, scores, norm = ctx.saved_tensors
         once = not torch.is_grad_enabled()
         if not once:  # this may be differentiated again, and what is kept has no derivative
