@@ -12,7 +12,8 @@ from directions import check, providers
 from faults import faults
 from limits import limits
 from memory import DEVICE
-from peers import COMPILED, EAGER, OURS, PEERS, Problem, UnavailableError, best_chunks, compiled
+from peers import COMPILED, EAGER, PEERS, Problem, UnavailableError, best_chunks, compiled
+from records import OURS
 
 ON_CUDA = DEVICE == "cuda"
 DTYPE = torch.bfloat16 if ON_CUDA else torch.float32

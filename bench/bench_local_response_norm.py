@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from directions import check, providers
 from harness import timed
 from memory import DEVICE
-from peers import OURS, UnavailableError, compiled
+from peers import UnavailableError, compiled
+from records import OURS
 
 from lit_l2softmax.ops import local_response_norm
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from harness import timed
+from records import OURS
 
 from lit_l2softmax.__main__ import COMMANDS
 
@@ -24,4 +25,4 @@ def process(arguments, status):
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_startup(measure, line):
     ours = process(["-m", "lit_l2softmax", *line.split()], COMMAND_LINES[line])
-    measure("start-up", line, {BARE: process(["-c", "pass"], 0), "lit_l2softmax": ours}, baseline=BARE)
+    measure("start-up", line, {BARE: process(["-c", "pass"], 0), OURS: ours}, baseline=BARE)

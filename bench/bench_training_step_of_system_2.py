@@ -16,6 +16,7 @@ from harness import timed
 from lightning.pytorch.cli import instantiate_class
 from lightning_steps import Fitted, check_same_gradients
 from plain_cifar10 import Banded, PlainNetwork, plain_loop
+from records import OURS
 
 from lit_l2softmax.classification import LitClassification
 from lit_l2softmax.data import CIFAR10Data
@@ -100,7 +101,7 @@ def test_training_step(measure, ours):
         "training step of System 2",
         f"batch {batch_size}",
         {provider: plain_loop(network, images, labels, batch_size, lr) for provider, network in peers.items()}
-        | {"lit_l2softmax": ours},
+        | {OURS: ours},
         baseline=BASELINE,
         calls_multiple=CONFIG["trainer"]["log_every_n_steps"],
         work=batch_size,

@@ -14,6 +14,7 @@ import yaml
 from harness import timed
 from lightning.pytorch.cli import instantiate_class
 from lightning_steps import Fitted, check_same_gradients
+from records import OURS
 from torch import nn
 
 from lit_l2softmax.data import PointsData
@@ -87,7 +88,7 @@ def test_training_step(measure, tmp_path):
         f"batch {data.batch_size}",
         {
             "plain": plain_loop(plain.float(), *data.train, data.batch_size, CONFIG["optimizer"]["init_args"]["lr"]),
-            "lit_l2softmax": ours,
+            OURS: ours,
         },
         baseline="plain",
         calls_multiple=CONFIG["trainer"]["log_every_n_steps"],

@@ -13,6 +13,7 @@ import torch
 import torch._functorch.config
 import torch.nn.functional as F
 from memory import DEVICE
+from records import OURS
 from torch import Tensor
 
 from lit_l2softmax.ops import linear_l2_softmax_cross_entropy
@@ -21,7 +22,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 EAGER = "eager PyTorch"
 COMPILED = f"{EAGER}, compiled"
-OURS = "lit_l2softmax"
 
 
 class UnavailableError(Exception):

@@ -89,13 +89,13 @@ def _draw_limits(name: str, rows: Sequence[records.Row]) -> Path:
     corners = (ends[0], matmul / copy, ends[1])
     axes.plot(corners, [min(matmul, copy * at) for at in corners], color="0.3", label="the machine's copy and product")
     # Which chunk was the best differs from case to case, and stands behind the name.
-    providers = sorted({row.provider.split(" (")[0] for row in rows}, key=lambda name: (name != "lit_l2softmax", name))
+    providers = sorted({row.provider.split(" (")[0] for row in rows}, key=lambda name: (name != records.OURS, name))
     for colour, provider in enumerate(providers):
         of = [row for row in rows if row.provider.split(" (")[0] == provider]
         axes.plot(
             [row.gigaoperations / row.gigabytes for row in of],
             [row.gigaoperations / row.time_ms * 1e3 for row in of],
-            "o" if provider == "lit_l2softmax" else ".",
+            "o" if provider == records.OURS else ".",
             color=f"C{colour}",
             label=provider,
         )

@@ -8,6 +8,9 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 
+# What this project is called among the providers.
+OURS = "lit_l2softmax"
+
 
 @dataclass(frozen=True)
 class Row:

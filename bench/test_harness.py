@@ -135,7 +135,7 @@ def test_a_page_compares_ours_with_the_best_of_the_others_and_says_what_they_do_
     absent = dict.fromkeys(("time_ms", "time_ms_q1", "time_ms_q3", "speedup", "speedup_q1", "speedup_q3"))
     rows = [
         row(timings["slow"], "slow", time_ms=8.0, peak_extra_mib=4.0, note="forgets"),
-        row(timings["fast"], summary.OURS, time_ms=2.0, peak_extra_mib=1.0),
+        row(timings["fast"], records.OURS, time_ms=2.0, peak_extra_mib=1.0),
         row(timings["fast"], "other", time_ms=3.0, peak_extra_mib=9.0),
         row(timings["fast"], "absent", note="no driver", **absent),
         row(timings["fast"], "nobody compares", case="alone"),
@@ -151,7 +151,7 @@ def test_a_page_compares_ours_with_the_best_of_the_others_and_says_what_they_do_
 def test_a_roofline_is_drawn_of_what_has_limits(timings, tmp_path, monkeypatch):
     monkeypatch.setattr(records, "RESULTS", tmp_path)
     work = {"gigabytes": 1.0, "gigaoperations": 10.0, "copy_gb_s": 1000.0, "matmul_gop_s": 1e6}
-    _, roofline = plots.draw([row(timings["fast"], name, **work) for name in ("fast", "lit_l2softmax")])
+    _, roofline = plots.draw([row(timings["fast"], name, **work) for name in ("fast", records.OURS)])
     assert roofline.name == "a-clock-roofline-of-sleep.png"
     assert roofline.stat().st_size > 5000
 
@@ -215,6 +215,37 @@ def test_a_fault_is_named(broken, said):
         return lambda x, w: broken(loss, x, w)
 
     assert said in "; ".join(faults.answers(make))
+
+
+@pytest.mark.parametrize(
+    ("status", "answered", "found"),
+    [
+        (-6, 7, "the first; bad target: ends the process"),
+        (1, 1, "the first; frozen side: ends the process"),
+        (1, 8, "the first"),  # an error of the device, behind the last answer
+        (0, 0, ""),  # a peer that cannot run here
+    ],
+)
+def test_the_question_that_ends_a_process_is_named(status, answered, found, monkeypatch):
+    printed = "".join(["the first\n", *["\n"] * 7][:answered])
+    monkeypatch.setattr(faults.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], status, printed))
+    assert faults._asked(peers.EAGER) == found
+
+
+def test_the_best_of_several_is_the_fastest_after_a_first_call():
+    calls = dict.fromkeys(("begins slowly", "slow"), 0)
+
+    def waiting(name, seconds):
+        def loss(x, w):
+            time.sleep(seconds[min(calls[name], 1)])
+            calls[name] += 1
+            return x.sum() + w.sum()
+
+        return loss
+
+    losses = {"slow": waiting("slow", (0, 0.02)), "begins slowly": waiting("begins slowly", (0.04, 0))}
+    inputs = [torch.ones(1, device=memory.DEVICE, requires_grad=True) for _ in range(2)]
+    assert peers.fastest(losses, inputs) == ("begins slowly", losses["begins slowly"])
 
 
 def test_no_case_is_started_when_the_time_is_over():

@@ -31,6 +31,8 @@ from ._runtime import check_floating
 
 # float32 has no smaller number with all its digits; what is below it is zero to an operator that computes in float32.
 LEAST = torch.finfo(torch.float32).tiny
+# The root of it: the squares of a shorter row are none.
+LEAST_NORM = 2.0**-63
 LOG2E = math.log2(math.e)
 
 
@@ -118,8 +120,13 @@ def check_common(
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
-    if not LEAST <= eps < math.inf:
-        raise ValueError(f"eps must be finite and > 0, got {eps}")
+    if not LEAST_NORM <= eps < math.inf:
+        raise ValueError(
+            f"eps must be finite and at least 2**-63 = 1.09e-19, the shortest row float32 knows, got {eps}"
+        )
+    # A row of zeros times infinity would not be zeros. (Where alpha is learned nobody looks, and then it has diverged.)
+    if not isinstance(alpha, Tensor) and alpha / eps > torch.finfo(torch.float32).max / 2:
+        raise ValueError(f"alpha / eps must be at most 1.7e38, half of what float32 holds, got {alpha} / {eps}")
 
 
 def checked_target(target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
@@ -271,13 +278,13 @@ class Targets:
         each = self._smoothing / self.num_classes
         return each if self.weight is None else self.weight[classes] * each
 
-    def target_slope(self, log_odds: Tensor, rows: slice = ALL) -> Tensor:
-        """``dloss/dl_y`` of a range of rows, from their ``d``."""
+    def target_slope(self, log_odds: Tensor) -> Tensor:
+        """``dloss/dl_y`` of each row, ``(N,)``, from its ``d``."""
         probability_of_others = torch.sigmoid(log_odds)
         if self.weight is None:
             return self._smoothing * (1 - 1 / self.num_classes) - probability_of_others
-        slope = self._mean_weight - self._target_weight[rows] / self.num_classes
-        return self._smoothing * slope - self._scale[rows] * probability_of_others
+        slope = self._mean_weight - self._target_weight / self.num_classes
+        return self._smoothing * slope - self._scale * probability_of_others
 
 
 def loss_shape(target: Tensor, reduction: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -216,6 +216,23 @@ def test_rows_exactly_as_long_as_eps_have_a_gradient_and_shorter_ones_have_none(
     assert not dx[1].any()
 
 
+@pytest.mark.parametrize(("alpha", "eps"), [(64.0, 2.0**-63), (1e18, 2.0**-63), (1.7e26, 1e-12)])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_least_eps_and_the_largest_alpha_leave_a_row_of_zeros_what_it_is(solver, alpha, eps, normalize):
+    case, impl = solver
+    inputs, target, _ = case(n=2, c=3, ignored=()).tensors()
+    inputs["input"][1] = 0
+    x = inputs.pop("input").requires_grad_()
+    options = {"alpha": alpha, "eps": eps, "label_smoothing": 0.1, "reduction": "none", "impl": impl}
+    if inputs:
+        loss = linear_l2_softmax_cross_entropy(x, **inputs, target=target, normalize_weight=normalize, **options)
+    else:
+        loss = l2_softmax_cross_entropy(x, target, **options)
+    (dx,) = torch.autograd.grad(loss[1], x)
+    torch.testing.assert_close(loss[1], torch.tensor(3.0, device=DEVICE).log())
+    assert not dx[1].any()
+
+
 @pytest.mark.parametrize("dtype", [SINGLE, HALF])
 def test_short_class_weights_have_no_gradient_where_they_are_normalised(linear_solver, dtype):
     case, impl = linear_solver

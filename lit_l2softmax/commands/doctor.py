@@ -38,7 +38,7 @@ def _computed() -> list[str]:
     try:
         import torch  # seconds, which the versions above need not wait for
     except (ImportError, OSError) as error:  # a library of its own that is missing or of another build
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         return [f"torch {version('torch')} cannot be imported ({reason}); install it anew"]
 
     from lit_l2softmax import selftest
