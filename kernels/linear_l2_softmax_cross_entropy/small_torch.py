@@ -56,7 +56,7 @@ class _Scores(torch.autograd.Function):
             if wants_classes:
                 dclasses = torch.addmm(classes, slope.T, x, beta=0, alpha=ctx.alpha)
             if wants_x:
-                slope = torch.where(norm < ctx.eps, 0.0, slope)  # a short row has no gradient
+                slope = slope.masked_fill(norm < ctx.eps, 0.0)  # a short row has no gradient
                 radial = (slope * scores).sum(1, keepdim=True) / length  # alpha u . h / ||x||^2
                 dx = torch.addmm(x, slope, classes, beta=0, alpha=ctx.alpha)
                 dx = dx.addcmul_(x, radial, value=-1) if once else dx.addcmul(x, radial, value=-1)
