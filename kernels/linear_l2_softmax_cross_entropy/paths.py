@@ -4,14 +4,15 @@ PyTorch's schedule, time over that of eager PyTorch, both directions, 2 threads 
 normalised but for the first two lines. One run; `make bench` repeats some lines, and docs/tuning.md has what was tried:
 
     N, D, C              small   tiled
-    20, 1024, 10          0.90    4.5     calls decide
-    128, 1024, 10         0.51    2.8     and what touches N x D
-    4096, 128, 100        0.73    1.4
-    128, 512, 1000        0.85    0.99
-    1024, 128, 1000       1.7     1.4     the small path's passes over N x C leave the cache
-    256, 128, 10 000      1.2     1.2
-    256, 64, 100 000      1.6     0.62    a tile of 2**20 numbers
-    512, 128, 200 000     2.6     0.43
+    20, 1024, 10          0.98    4.6     calls decide
+    128, 1024, 10         0.63    2.4     and what touches N x D
+    4096, 128, 100        0.69    1.7
+    128, 512, 1000        0.68    1.00
+    1024, 128, 1000       0.93    1.08
+    256, 128, 10 000      0.85    1.08    2.4 M scores
+    1024, 512, 4000       0.98    1.25    3.9 M: five tensors like them are more memory than is promised
+    256, 64, 100 000      0.91    0.48    a tile of 2**20 numbers stays in the cache
+    512, 128, 200 000     1.07    0.35
 
 The kernels' numbers are derived, and not measured yet: the small path holds a block of rows times all classes in
 registers; a tile stays in a 50 MB second-level cache, and all scratch memory of a class range under 64 MiB.
@@ -32,11 +33,11 @@ class Tile(NamedTuple):
 
 
 def torch_takes_all_at_once(N: int, D: int, C: int) -> bool:
-    """Whether PyTorch's schedule keeps ``(N, C)`` scores whole: they are smaller than the features, or tiny.
+    """Whether PyTorch's schedule keeps ``(N, C)`` scores whole: they are fewer than the features, or 12 MiB at most.
 
     A graph compiled for any N is not told which N it is.
     """
-    return min(D, 256) >= C or (not torch.compiler.is_compiling() and N * C <= 2**17)
+    return min(D, 256) >= C or (not torch.compiler.is_compiling() and N * C <= 3 * 2**20)
 
 
 def torch_tile(N: int, D: int, C: int) -> Tile:
