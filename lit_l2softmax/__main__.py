@@ -59,6 +59,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from .commands.list_experiments import main as list_experiments
 
         return list_experiments
+    if name == "sweep":
+        from .commands.sweep import main as sweep
+
+        return sweep
     if name == "doctor":
         from .commands.doctor import main as doctor
 

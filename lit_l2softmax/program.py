@@ -9,6 +9,7 @@ LIGHTNING = {
     "predict": "classify your own pictures, or the first test images, with a checkpoint",
 }
 COMMANDS = LIGHTNING | {
+    "sweep": "run every setting of a W&B sweep file side by side and compare them, without a server",
     "list": "name every experiment with what it shows and should reach",
     "show": "print a demonstration that trains nothing, and draw its picture",
     "doctor": "say what is installed, what runs here and whether it computes what it should",

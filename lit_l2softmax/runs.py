@@ -9,6 +9,7 @@
 - ``result.json``: flat keys: the tested figures, the data they were measured on, seed, steps, seconds, versions
 """
 
+import csv
 import json
 import re
 import secrets
@@ -26,6 +27,7 @@ from .errors import RunError
 
 CONFIG_FILE = "config.yaml"
 RESULT_FILE = "result.json"
+METRICS_FILE = "metrics.csv"
 CONFIG_KEY = "lit_l2softmax_config"  # where a checkpoint keeps the configuration of its run
 
 
@@ -163,3 +165,58 @@ def write_result(run: Path, result: dict[str, Any]) -> None:
     beside = run / f"{RESULT_FILE}.part"
     beside.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
     beside.replace(run / RESULT_FILE)
+
+
+def read_result(run: Path) -> dict[str, Any]:
+    """``result.json`` of a run that is over.
+
+    Raises:
+        RunError: where there is none, or it is damaged.
+    """
+    file = run / RESULT_FILE
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise RunError(f"{run} has no {RESULT_FILE}: its training was interrupted, or it is no run folder") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} is damaged: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{file} is damaged: it holds no figures")
+    return content
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """``config.yaml`` of a run.
+
+    Raises:
+        RunError: where there is none, or it is damaged.
+    """
+    file = run / CONFIG_FILE
+    try:
+        content = yaml.safe_load(file.read_text())
+    except FileNotFoundError as error:
+        raise RunError(f"{run} is not a run folder: it has no {CONFIG_FILE}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunError(f"{file} is damaged: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{file} is damaged: it holds no configuration")
+    return content
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The records of ``metrics.csv``, each with what was recorded and the step.
+
+    Raises:
+        RunError: where there is none, or it is damaged.
+    """
+    file = run / METRICS_FILE
+    try:
+        with file.open(newline="") as opened:
+            return [
+                {name: float(cell) for name, cell in cells.items() if cell}
+                for cells in csv.DictReader(opened, strict=True)
+            ]
+    except FileNotFoundError as error:
+        raise RunError(f"{run} has no {METRICS_FILE}: its training was interrupted, or it is no run folder") from error
+    except (OSError, UnicodeDecodeError, csv.Error, TypeError, ValueError) as error:
+        raise RunError(f"{file} is damaged: {' '.join(str(error).split())}") from error

@@ -6,11 +6,13 @@ from .errors import ConfigError
 from .messages import nearest_or_all
 
 CONFIGS = Path(__file__).parent / "configs"
+SWEEPS = "sweeps"
 
 
 def names() -> list[str]:
     """Every shipped configuration, ``mnist`` or ``optim/yoghurt``, without ``.yaml``."""
-    return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
+    files = (path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
+    return sorted(file.with_suffix("").as_posix() for file in files if file.parts[0] != SWEEPS)
 
 
 def config_file(name: str) -> str:
@@ -27,3 +29,22 @@ def config_file(name: str) -> str:
             return str(CONFIGS / f"{shipped}.yaml")
     known = [Path(shipped).name for shipped in names()]
     raise ConfigError(f"the configuration {name} does not exist{nearest_or_all(Path(wanted).name, known)}")
+
+
+def sweeps() -> list[str]:
+    """Every shipped sweep, ``mnist_alpha``, without ``.yaml``."""
+    return sorted(path.stem for path in (CONFIGS / SWEEPS).glob("*.yaml"))
+
+
+def sweep_file(name: str) -> str:
+    """The file that ``sweep name`` means: one's own, or a shipped one.
+
+    Raises:
+        ConfigError: on neither, with the shipped name that is closest, or all of them.
+    """
+    if Path(name).is_file():
+        return name
+    wanted = name.removesuffix(".yaml").removeprefix("configs/").removeprefix(f"{SWEEPS}/")
+    if wanted not in sweeps():
+        raise ConfigError(f"the sweep {name} does not exist{nearest_or_all(wanted, sweeps())}")
+    return str(CONFIGS / SWEEPS / f"{wanted}.yaml")

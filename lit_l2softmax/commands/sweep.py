@@ -1,0 +1,184 @@
+"""``sweep``: runs every setting of a sweep's file side by side and shows what they say together."""
+
+import argparse
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from lit_l2softmax.errors import ConfigError
+from lit_l2softmax.messages import one_line
+from lit_l2softmax.program import COMMANDS, PROGRAM
+from lit_l2softmax.shipped import sweep_file
+
+if TYPE_CHECKING:
+    from lit_l2softmax.sweeps.definition import Setting, Sweep
+    from lit_l2softmax.sweeps.rows import Row
+
+RUNS = Path("runs") / "sweeps"
+INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+CONFIG_FILE = "config.yaml"
+
+HELP = f"""usage: {PROGRAM} sweep FILE [--folder FOLDER] [--jobs N]
+       {PROGRAM} sweep --redraw SWEEP.csv
+
+{COMMANDS["sweep"]}
+
+  FILE               a sweep in W&B's format (method grid or random), or a shipped one by name
+  --folder FOLDER    where its runs go (default: {RUNS}/NAME); what is over there is not run again
+  --jobs N           runs at a time (default: one a GPU, or one a core)
+  --redraw FILE      writes table and chart of rows beside them, without running anything
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong and leaves the rest to whoever called."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(one_line(ValueError(message), ["folder", "jobs", "redraw"]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a sweep; returns 0 where every run succeeded, 1 where one failed, 130 where it was interrupted.
+
+    Raises:
+        ConfigError: on an option or a sweep that cannot be run.
+    """
+    _, *options = arguments
+    if {"-h", "--help"} & set(options):
+        print(HELP, end="")
+        return 0
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("file", nargs="?")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--redraw", type=Path)
+    given = parser.parse_args(options)
+    if given.redraw is not None:
+        if given.file is not None or given.folder is not None or given.jobs is not None:
+            raise ConfigError("--redraw runs nothing, and takes neither a sweep nor its options")
+        from lit_l2softmax.sweeps import rows
+
+        _draw(given.redraw, rows.read(given.redraw), given.redraw.stem)
+        return 0
+    if given.file is None:
+        raise ConfigError("sweep needs a file in W&B's format, or the name of a shipped one")
+    if given.jobs is not None and given.jobs < 1:
+        raise ConfigError(f"--jobs must be at least 1, got {given.jobs}")
+    return _swept(Path(sweep_file(given.file)), given.folder, given.jobs)
+
+
+def _swept(path: Path, folder: Path | None, jobs: int | None) -> int:
+    from lit_l2softmax.sweeps import definition, runner
+    from lit_l2softmax.sweeps.progress import Progress
+    from lit_l2softmax.sweeps.rows import Row, row
+
+    sweep = definition.read(path)
+    settings = sweep.settings()
+    folder = folder or RUNS / sweep.folder_name
+    _claim(folder, _base_configuration(path, sweep, settings[0]))
+    devices = _devices()
+    jobs = min(len(settings), jobs or devices or runner.cores())
+    running: list[Setting] = []
+    progress = Progress(settings, sweep.metric, running)
+    rows: dict[int, Row] = {}
+    for place, setting in enumerate(settings):
+        if (run := runner.finished(folder, setting)) is not None:
+            rows[place] = row(setting, sweep.metric, folder, run)
+            progress.found(setting, rows[place].value)
+    waiting = [setting for place, setting in enumerate(settings) if place not in rows]
+    print(f"{sweep.name}: {len(settings)} runs, {len(rows)} of them over; {jobs} at a time; {folder}", flush=True)
+    failed = interrupted = False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the runs too, as Ctrl-C does
+    try:
+        with progress.shown(), closing(runner.run(sweep, waiting, folder, jobs, devices, running)) as ended:
+            for one in ended:
+                if one.run is None:
+                    progress.failed(one.setting, one.error)
+                    failed = True
+                else:
+                    found = row(one.setting, sweep.metric, folder, one.run)
+                    rows[settings.index(one.setting)] = found
+                    progress.ended(one.setting, found.value)
+    except KeyboardInterrupt:
+        interrupted = True
+    if rows:
+        _write(folder / "sweep.csv", [rows[place] for place in sorted(rows)], sweep.name)
+    if interrupted:
+        print(
+            f"stopped; {len(rows)} of {len(settings)} runs are over, the same command goes on from there",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    return int(failed)
+
+
+def _base_configuration(path: Path, sweep: "Sweep", first: "Setting") -> str:
+    """What the command trains without any setting, after the first setting is known to be understood.
+
+    Raises:
+        ConfigError: where the command refuses it.
+    """
+    from lit_l2softmax.sweeps import runner
+
+    processes = [
+        subprocess.Popen(
+            [*sweep.arguments(setting), "--print_config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for setting in ({}, first)
+    ]
+    printed = [process.communicate() for process in processes]
+    for process, (_, said) in zip(processes, printed, strict=True):
+        if process.returncode:
+            raise ConfigError(
+                f"the sweep {path}: its command fails: {runner.reason(said.splitlines(), process.returncode)}"
+            )
+    return printed[0][0]
+
+
+def _claim(folder: Path, configuration: str) -> None:
+    """Makes a sweep's folder, or goes on in it.
+
+    Raises:
+        ConfigError: where it holds another sweep's runs, or cannot be made.
+    """
+    kept = folder / CONFIG_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not kept.is_file():
+            kept.write_text(configuration)
+        elif kept.read_text() != configuration:
+            raise ConfigError(f"{folder} holds runs of another configuration; name another place with --folder")
+    except OSError as error:
+        raise ConfigError(
+            f"the sweep's folder {folder} cannot be written ({error.strerror}); name another place with --folder"
+        ) from error
+
+
+def _devices() -> int:
+    import torch  # seconds, which help and a file that cannot be read need not wait for
+
+    return torch.cuda.device_count()
+
+
+def _write(path: Path, found: "Sequence[Row]", name: str) -> None:
+    """The rows, their table and their chart."""
+    from lit_l2softmax.sweeps import rows
+
+    rows.write(path, found)
+    print(path)
+    _draw(path, found, name)
+
+
+def _draw(path: Path, found: "Sequence[Row]", name: str) -> None:
+    """Table and chart of rows, beside their file."""
+    from lit_l2softmax.sweeps import chart, table
+
+    text, picture = path.with_suffix(".md"), path.with_suffix(".png")
+    text.write_text(table.markdown(found, name))
+    chart.draw(picture, found, name)
+    print(text)
+    print(picture)
