@@ -4,7 +4,7 @@
 #   make test         lint, types and every test not marked slow
 #   make test-slow    the rest of the tests
 #   make test-oldest  the tests on the oldest torch and triton that pyproject.toml allows, in $(VENV)-oldest
-#   make bench        time what bench/ holds, leave rows and plots in bench/results/ (some twenty minutes)
+#   make bench        time what bench/ holds, leave rows and plots in bench/results/ (half an hour)
 #   make kernel-table what each kernel uses of three cards, compiled without one: bench/results/compiled-kernels.csv
 #   make reproduce    train every experiment on the real data, write bench/results/reproduction.md (half an hour)
 #   make gpu          on a machine with a CUDA device and torch: its kernels' tests, rows and pictures and their summary

@@ -11,7 +11,7 @@ from directions import check, providers
 from harness import timed
 from memory import DEVICE
 from peers import UnavailableError, compiled
-from records import OURS
+from records import COPY, OURS
 
 from lit_l2softmax.ops import local_response_norm
 
@@ -65,8 +65,8 @@ def test_normalisation(measure, request, direction, shape, layout, dtype):
     timed_providers, calls, _ = providers(functions, [x], direction, g)
     if direction == "forward":
         y = torch.empty_like(x)
-        calls["a copy"] = lambda: y.copy_(x.detach())
-        timed_providers["a copy"] = timed(calls["a copy"])
+        calls[COPY] = lambda: y.copy_(x.detach())
+        timed_providers[COPY] = timed(calls[COPY])
     gigabytes = len(TENSORS[direction]) * x.numel() * x.element_size() / 1e9
     measure(
         f"local response normalisation, {str(dtype).removeprefix('torch.')}, {direction}",

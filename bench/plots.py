@@ -14,7 +14,7 @@ def draw(rows: Iterable[records.Row]) -> list[Path]:
     """Draws sorted rows; returns the pictures' paths."""
     timed = [row for row in rows if row.time_ms is not None]
     pictures = [_draw_benchmark(name, list(group)) for name, group in groupby(timed, key=lambda row: row.benchmark)]
-    bounded = [row for row in timed if row.share_of_limit is not None]
+    bounded = [row for row in timed if row.share_of_limit is not None and row.provider != records.COPY]
     # "operator, precision, direction": one picture for all of an operator's.
     return pictures + [_draw_limits(name, list(group)) for name, group in groupby(bounded, key=_operator)]
 
@@ -101,6 +101,10 @@ def _draw_limits(name: str, rows: Sequence[records.Row]) -> Path:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("operations for each byte that must be moved")
     axes.set_ylabel("10⁹ operations a second")
     axes.grid(color="0.9")

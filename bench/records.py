@@ -10,6 +10,8 @@ RESULTS = Path(__file__).parent / "results"
 
 # What this project is called among the providers.
 OURS = "lit_l2softmax"
+# A copy of the input: no provider of a result, and how fast one could be at best.
+COPY = "a copy"
 
 
 @dataclass(frozen=True)

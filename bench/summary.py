@@ -6,7 +6,7 @@ from pathlib import Path
 
 import records
 from plots import three_digits
-from records import OURS
+from records import COPY, OURS
 
 HEAD = ("case", "ours, ms", "best other", "ours is", "ours, MiB", "least other, MiB", "of the limit")
 
@@ -42,8 +42,7 @@ def _explained(rows: list[records.Row]) -> list[str]:
 
 def _line(case: list[records.Row]) -> list[str]:
     ours = next((row for row in case if row.provider == OURS), None)
-    # A copy of the input is no provider of the result.
-    others = [row for row in case if row.provider not in (OURS, "a copy") and row.time_ms is not None]
+    others = [row for row in case if row.provider not in (OURS, COPY) and row.time_ms is not None]
     if ours is None or not others:
         return []
     fastest = min(others, key=lambda row: row.time_ms)
