@@ -51,7 +51,7 @@ def test_tiles_are_within_the_memory_that_is_promised(n, d, c):
 
 @pytest.mark.parametrize("n", [1, 512, 200_000, 5_000_000])
 @pytest.mark.parametrize("d", [1, 8, 64, 1024])
-@pytest.mark.parametrize("c", [1, 10, 128])
+@pytest.mark.parametrize("c", [1, 10, 128, 6000, 12_000])
 def test_all_classes_are_taken_at_once_only_where_their_logits_are_within_that_memory(n, d, c):
     promised = 64 * MIB + 32 * n * (d + 8)
     if paths.triton_takes_all_classes(n, d, c):  # the logits' gradient, its sums and the partial sums of dW
@@ -67,6 +67,20 @@ def solve(n, d, c, function):
     y = torch.randint(c, (n,), generator=generator).to(DEVICE)
     function(x, w, y)  # libraries take their own memory once
     return peak_extra_bytes(lambda: torch.autograd.grad(function(x, w, y), (x, w)))
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(("n", "d", "c"), [(512, 16, 6000), (512, 512, 6000), (6000, 512, 500)])
+def test_logits_that_exist_whole_take_no_more_than_promised(n, d, c, normalize):
+    alpha = torch.tensor(16.0, device=DEVICE, requires_grad=True)
+
+    def loss(x, w, y):
+        margin = {"normalize_weight": True, "cosine_margin": 0.1} if normalize else {}
+        return linear_l2_softmax_cross_entropy(x, w, y, alpha=alpha, label_smoothing=0.1, **margin)
+
+    if DEVICE == "cpu":
+        assert paths.torch_takes_all_at_once(n, d, c)
+    assert solve(n, d, c, loss) <= 4 * (n + c) * d + 64 * MIB + 32 * n * (d + 8)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
