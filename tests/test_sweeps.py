@@ -3,7 +3,10 @@
 import itertools
 import json
 import math
+import os
+import re
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -14,11 +17,13 @@ import pytest
 import yaml
 from scipy import stats
 
+from lit_l2softmax import shipped
+from lit_l2softmax.__main__ import main
+from lit_l2softmax.commands import sweep as command
 from lit_l2softmax.errors import ConfigError
 from lit_l2softmax.sweeps import definition, rows, runner, statistics, table
 from lit_l2softmax.sweeps.definition import Parameter, Sweep
 
-RESULTS = Path(__file__).parents[1] / "bench" / "results"
 FIT = ["${env}", "${interpreter}", "-m", "lit_l2softmax", "fit", "--config", "mnist_tutorial", "${args}"]
 GRID = {
     "method": "grid",
@@ -35,7 +40,7 @@ def written(path, **changes):
 
 def test_a_grid_is_every_combination_one_variant_after_the_other(tmp_path):
     sweep = definition.read(written(tmp_path / "alpha.yaml"))
-    assert (sweep.name, sweep.metric, sweep.maximize) == ("alpha", "test/accuracy", True)
+    assert (sweep.name, sweep.metric) == ("alpha", "test/accuracy")
     expected = [{"model.head.alpha": a, "seed_everything": s} for a, s in itertools.product((0.0, 5.0), (0, 1))]
     assert sweep.settings() == expected
 
@@ -56,6 +61,15 @@ def test_a_command_line_is_the_one_that_wandbs_agent_makes(tmp_path):
     assert ours == ["/usr/bin/env", sys.executable, *FIT[2:-1], *theirs]
 
 
+def test_no_setting_is_run_twice(tmp_path):
+    twice = {"seed_everything": {"values": [3, 3, 4]}}
+    assert [
+        one["seed_everything"] for one in definition.read(written(tmp_path / "a", parameters=twice)).settings()
+    ] == [3, 4]
+    drawn = definition.read(written(tmp_path / "b", method="random", run_cap=50, parameters=twice)).settings()
+    assert sorted(one["seed_everything"] for one in drawn) == [3, 4]
+
+
 def test_random_settings_are_within_their_bounds_and_the_same_each_time(tmp_path):
     parameters = {
         "lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-1},
@@ -67,13 +81,13 @@ def test_random_settings_are_within_their_bounds_and_the_same_each_time(tmp_path
     sweep = definition.read(written(tmp_path / "r.yaml", method="random", run_cap=400, parameters=parameters))
     drawn = sweep.settings()
     assert drawn == sweep.settings()
-    assert len(drawn) == 400
+    assert len(drawn) > 390
     assert {one["n"] for one in drawn} == {3, 4, 5}
     assert {one["fixed"] for one in drawn} == {7}
     assert all(1e-4 <= one["lr"] <= 1e-1 and 0 <= one["share"] <= 0.5 for one in drawn)
     assert stats.kstest([math.log10(one["lr"]) for one in drawn], stats.uniform(-4, 3).cdf).pvalue > 0.01
     assert stats.kstest([one["share"] for one in drawn], stats.uniform(0, 0.5).cdf).pvalue > 0.01
-    assert 0.85 < sum(one["which"] == "a" for one in drawn) / 400 < 0.95
+    assert 0.85 < sum(one["which"] == "a" for one in drawn) / len(drawn) < 0.95
 
 
 @pytest.mark.parametrize(
@@ -155,9 +169,7 @@ STAND_IN = textwrap.dedent("""
     run.mkdir(parents=True)
     (run / "result.json").write_text(json.dumps({"threads": os.environ["OMP_NUM_THREADS"], **told}))
 """)
-SWEEP = Sweep(
-    "numbers", "n", True, (sys.executable, "-c", STAND_IN, "${args}"), {"number": Parameter((1, 2, 3, 4))}, None
-)
+SWEEP = Sweep("numbers", "n", (sys.executable, "-c", STAND_IN, "${args}"), {"number": Parameter((1, 2, 3, 4))}, None)
 
 
 @pytest.fixture
@@ -298,3 +310,217 @@ def test_the_table_says_what_is_told_apart_and_what_is_not():
     assert lines["alpha 5"].endswith(f"| +0.0507 ({low:+.4f} to {high:+.4f}) | {2 * paired.pvalue:.2g} |")
     assert lines["alpha 50"].endswith("| +0.0000 (-0.0184 to +0.0184) | 1 |")
     assert "`test/accuracy` after 100 steps, 12 runs, tested on MNIST." in text
+
+
+def test_the_chart_and_the_table_are_the_rows_bit_for_bit(tmp_path, capsys):
+    plain = made([0.90, 0.91], **{"model.head.alpha": "0"})
+    learned = made([0.92, 0.95], **{"model.head.alpha": "16", "model.head.learn_alpha": "True"})
+    unlike = made([0.7, 0.8], **{"data.shuffle": "True"})
+    alphas, others = [*plain, *made([0.93, 0.94]), *learned], [*plain, *unlike, *made([0.6], **{"data.shuffle": "x$y"})]
+    for number, there in enumerate((alphas, others, plain[:1])):
+        files = []
+        for folder in (tmp_path / f"{number}a", tmp_path / f"{number}b"):
+            folder.mkdir()
+            rows.write(folder / "sweep.csv", there)
+            assert main(["sweep", "--redraw", str(folder / "sweep.csv")]) == 0
+            files.append([(folder / name).read_bytes() for name in ("sweep.md", "sweep.png")])
+            assert capsys.readouterr().out.split() == [str(folder / "sweep.md"), str(folder / "sweep.png")]
+        assert files[0] == files[1]
+        assert len(files[0][1]) > 5000
+
+
+# ---- the command
+
+DIGITS = [
+    *FIT[:-1],
+    "--data.source=digits",
+    "--trainer.max_steps=2",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.limit_test_batches=1",
+    "${args}",
+]
+
+
+def swept(capsys, *arguments, expect=0):
+    assert main(["sweep", *map(str, arguments)]) == expect
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    return printed
+
+
+def test_a_sweep_runs_what_is_not_over_and_survives_a_bad_run(tmp_path, capsys):
+    parameters = {"model.head": {"values": [{"alpha": 5.0}, {"alpha": -1.0}]}, "seed_everything": {"values": [3]}}
+    file, folder = written(tmp_path / "alpha.yaml", command=DIGITS, parameters=parameters), tmp_path / "sweep"
+    first = swept(capsys, file, "--folder", folder, expect=1).out.splitlines()
+    assert first[0].startswith(f"alpha: 2 runs, 0 of them over; {min(2, runner.cores())} at a time; {folder}")
+    good, bad = sorted(line.partition("] ")[2] for line in first[1:3])[::-1]
+    assert re.fullmatch(r"alpha 5, seed 3: test/accuracy 0\.\d{4}", good)
+    assert bad == "alpha -1, seed 3: failed: alpha must be 0 (plain softmax) or a finite positive number, got -1.0"
+    assert first[3:] == [str(folder / f"sweep.{suffix}") for suffix in ("csv", "md", "png")]
+    (row,) = rows.read(folder / "sweep.csv")
+    run = folder / row.run
+    result = json.loads((run / "result.json").read_text())
+    assert (row.options, row.seed, row.value) == ({"model.head.alpha": "5"}, "3", result["test/accuracy"])
+    assert (row.alpha, row.classes, row.steps, row.data) == (5, 10, 2, "digits")
+    parameters["model.head"]["values"][1]["alpha"] = 7.0
+    again = swept(capsys, written(file, command=DIGITS, parameters=parameters), "--folder", folder).out.splitlines()
+    assert again[0].startswith("alpha: 2 runs, 1 of them over")
+    assert [row.options["model.head.alpha"] for row in rows.read(folder / "sweep.csv")] == ["5", "7"]
+    assert rows.read(folder / "sweep.csv")[0] == row  # the very same run
+
+
+@pytest.fixture
+def over(tmp_path, monkeypatch):
+    """A sweep of one run that is over; its file, its folder, and its run's."""
+    parameters = {"model.head": {"values": [{"alpha": 5.0}]}, "seed_everything": {"values": [3]}}
+    file, folder = written(tmp_path / "alpha.yaml", command=DIGITS, parameters=parameters), tmp_path / "sweep"
+    run = runner.place(folder, definition.read(file).settings()[0]) / "mnist" / "20260101-000000-abcdef"
+    run.mkdir(parents=True)
+    (folder / "config.yaml").write_text("base")
+    (run / "config.yaml").write_text("model: {init_args: {head: {init_args: {num_classes: 10}}}}")
+    (run / "metrics.csv").write_text("step,train/alpha,val/loss\n1,5.0,\n2,6.0,\n2,,0.5\n")
+    result = {"test/accuracy": 0.5, "test/loss": 1.0, "data/source": "digits", "device": "cpu", "versions": "torch 2"}
+    (run / "result.json").write_text(json.dumps({**result, "steps": 2, "seconds": 1.5, "seed": 3}))
+    monkeypatch.setattr(command, "_base_configuration", lambda *_: "base")
+    return file, folder, run
+
+
+def test_a_row_is_what_its_run_left(over, capsys):
+    file, folder, run = over
+    assert swept(capsys, file, "--folder", folder).out.startswith("alpha: 1 runs, 1 of them over")
+    (row,) = rows.read(folder / "sweep.csv")
+    assert (row.alpha, row.classes, row.seconds, folder / row.run) == (6, 10, 1.5, run)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("result.json", lambda text: text.replace("0.5", "null"), "its test/accuracy is not a number"),
+        ("result.json", lambda text: text[:-1], "result.json is damaged: "),
+        ("result.json", lambda text: "[]", "result.json is damaged: it holds no figures"),
+        ("config.yaml", lambda text: text[:-1], "config.yaml is damaged: "),
+        ("config.yaml", lambda text: "", "config.yaml is damaged: it holds no configuration"),
+        ("metrics.csv", lambda text: text.replace("6.0", "six"), "metrics.csv is damaged: "),
+        ("metrics.csv", lambda text: text + "1,2,3,4\n", "metrics.csv is damaged: "),
+    ],
+)
+def test_a_damaged_run_is_named_and_the_others_count(name, content, message, over, capsys):
+    file, folder, run = over
+    (run / name).write_text(content((run / name).read_text()))
+    said = swept(capsys, file, "--folder", folder, expect=1).out
+    assert "[1/1] alpha 5, seed 3: failed: " in said.replace("the configuration", "alpha 5")
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("config.yaml", "is not a run folder"), ("metrics.csv", "has no metrics.csv")]
+)
+def test_an_incomplete_run_is_named(name, message, over, capsys):
+    file, folder, run = over
+    (run / name).unlink()
+    assert f"failed: {run} {message}" in swept(capsys, file, "--folder", folder, expect=1).out
+
+
+def test_a_figure_that_no_run_has_is_named_with_those_they_have(over, capsys):
+    file, folder, _ = over
+    content = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**content, "metric": {"name": "test/acuracy"}}))
+    said = swept(capsys, file, "--folder", folder, expect=2).err
+    assert said == "error: the runs have no figure 'test/acuracy'; they have test/accuracy, test/loss, seconds\n"
+
+
+def test_another_configuration_does_not_go_on_in_the_same_folder(over, capsys, monkeypatch):
+    file, folder, _ = over
+    monkeypatch.setattr(command, "_base_configuration", lambda *_: "another")
+    said = swept(capsys, file, "--folder", folder, expect=2).err
+    assert said == f"error: {folder} holds runs of another configuration; name another place with --folder\n"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(over, tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    said = swept(capsys, over[0], "--folder", tmp_path / "taken" / "sweep", expect=2).err
+    assert "cannot be written (Not a directory); name another place with --folder" in said
+
+
+def test_an_interrupted_sweep_ends_its_runs_and_says_how_to_go_on(tmp_path):
+    parameters = {"model.head": {"values": [{"alpha": 5.0}]}, "seed_everything": {"values": [0]}}
+    endless = [*DIGITS[:-1], "--trainer.max_steps=100000", "${args}"]
+    file, folder = written(tmp_path / "long.yaml", command=endless, parameters=parameters), tmp_path / "sweep"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "lit_l2softmax", "sweep", str(file), "--folder", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("runs/*/*/*/metrics.csv")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    sweep.terminate()
+    _, said = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert said.splitlines()[-1] == "stopped; 0 of 1 runs are over, the same command goes on from there"
+    assert not [
+        process
+        for process in Path("/proc").glob("[0-9]*/cmdline")
+        if str(folder).encode() in (process.read_bytes() if process.exists() else b"")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "sweep needs a file in W&B's format, or the name of a shipped one"),
+        (["mnist_alhpa"], "the sweep mnist_alhpa does not exist; did you mean 'mnist_alpha'?"),
+        (["mnist_alpha", "--jobs", "0"], "--jobs must be at least 1, got 0"),
+        (["mnist_alpha", "--jobs", "two"], "argument --jobs: invalid int value: 'two'"),
+        (["mnist_alpha", "--job", "2"], "'job' is not an option; did you mean 'jobs'?"),
+        (["mnist_alpha", "--redraw", "rows.csv"], "--redraw runs nothing, and takes neither a sweep nor its options"),
+        (["--redraw", "/nonexistent/rows.csv"], "/nonexistent/rows.csv holds no rows of a sweep"),
+    ],
+)
+def test_what_a_person_types_wrongly_is_one_line(arguments, message, capsys):
+    assert swept(capsys, *arguments, expect=2).err.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: "a,b\n1,2\n", lambda text: text.replace("0.9,", "high,"), lambda text: ""]
+)
+def test_damaged_rows_are_one_line(damage, tmp_path, capsys):
+    file = tmp_path / "sweep.csv"
+    rows.write(file, made([0.9]))
+    file.write_text(damage(file.read_text()))
+    assert "holds no rows of a sweep" in swept(capsys, "--redraw", file, expect=2).err
+    assert not file.with_suffix(".md").exists()
+
+
+def test_an_option_that_fit_does_not_know_is_named_before_anything_runs(tmp_path, capsys):
+    parameters = {"model.head.alhpa": {"values": [1.0]}}
+    file = written(tmp_path / "bad.yaml", command=DIGITS, parameters=parameters)
+    said = swept(capsys, file, "--folder", tmp_path / "sweep", expect=2).err
+    assert said == (
+        f"error: the sweep {file}: its command fails: "
+        "model.head: 'alhpa' is not an option of TutorialL2SoftmaxHead; did you mean 'alpha'?\n"
+    )
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_help_needs_no_file(capsys):
+    assert "sweep FILE [--folder FOLDER] [--jobs N]" in swept(capsys, "--help").out
+
+
+@pytest.mark.parametrize("name", shipped.sweeps())
+def test_a_shipped_sweep_is_made_of_options_that_its_command_takes(name, capsys):
+    sweep = definition.read(Path(shipped.sweep_file(name)))
+    settings = sweep.settings()
+    assert {setting["seed_everything"] for setting in settings} == set(range(8))
+    assert next(iter(settings))["model.head"] == {"alpha": 0.0}  # the baseline
+    for setting in settings[:: len(settings) - 1]:
+        arguments = sweep.arguments(setting)[3:]
+        assert arguments[:2] == ["lit_l2softmax", "fit"]
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments[1:], "--print_config"])
+        assert ended.value.code == 0
+        head = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["head"]["init_args"]
+        assert {**head, **setting["model.head"]} == head

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from lit_l2softmax.errors import ConfigError
+from lit_l2softmax.errors import ConfigError, RunError
 from lit_l2softmax.messages import one_line
 from lit_l2softmax.program import COMMANDS, PROGRAM
 from lit_l2softmax.shipped import sweep_file
@@ -85,26 +85,33 @@ def _swept(path: Path, folder: Path | None, jobs: int | None) -> int:
     running: list[Setting] = []
     progress = Progress(settings, sweep.metric, running)
     rows: dict[int, Row] = {}
-    for place, setting in enumerate(settings):
-        if (run := runner.finished(folder, setting)) is not None:
-            rows[place] = row(setting, sweep.metric, folder, run)
-            progress.found(setting, rows[place].value)
-    waiting = [setting for place, setting in enumerate(settings) if place not in rows]
-    print(f"{sweep.name}: {len(settings)} runs, {len(rows)} of them over; {jobs} at a time; {folder}", flush=True)
-    failed = interrupted = False
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the runs too, as Ctrl-C does
+    over = {place: run for place, setting in enumerate(settings) if (run := runner.finished(folder, setting))}
+    print(f"{sweep.name}: {len(settings)} runs, {len(over)} of them over; {jobs} at a time; {folder}", flush=True)
+
+    def count(place: int, run: Path) -> None:
+        try:
+            rows[place] = row(settings[place], sweep.metric, folder, run)
+        except RunError as error:
+            progress.failed(settings[place], str(error))
+        else:
+            progress.ended(settings[place], rows[place].value)
+
+    for place, run in over.items():
+        count(place, run)
+    waiting = [setting for place, setting in enumerate(settings) if place not in over]
+    interrupted = False
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the runs too, as Ctrl-C does
     try:
         with progress.shown(), closing(runner.run(sweep, waiting, folder, jobs, devices, running)) as ended:
             for one in ended:
                 if one.run is None:
                     progress.failed(one.setting, one.error)
-                    failed = True
                 else:
-                    found = row(one.setting, sweep.metric, folder, one.run)
-                    rows[settings.index(one.setting)] = found
-                    progress.ended(one.setting, found.value)
+                    count(settings.index(one.setting), one.run)
     except KeyboardInterrupt:
         interrupted = True
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if rows:
         _write(folder / "sweep.csv", [rows[place] for place in sorted(rows)], sweep.name)
     if interrupted:
@@ -113,7 +120,7 @@ def _swept(path: Path, folder: Path | None, jobs: int | None) -> int:
             file=sys.stderr,
         )
         return INTERRUPTED
-    return int(failed)
+    return int(len(rows) < len(settings))
 
 
 def _base_configuration(path: Path, sweep: "Sweep", first: "Setting") -> str:

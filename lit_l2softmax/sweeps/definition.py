@@ -9,7 +9,7 @@ import math
 import random
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,12 @@ class Sweep:
 
     Attributes:
         metric: a key of ``result.json``.
-        maximize: whether more of it is better.
         command: with W&B's macros.
         count: how many settings are drawn at random; None for a grid.
     """
 
     name: str
     metric: str
-    maximize: bool
     command: tuple[str, ...]
     parameters: Mapping[str, Parameter]
     count: int | None
@@ -79,16 +77,16 @@ class Sweep:
         return re.sub(r"[^\w.-]+", "-", self.name).strip(".-") or "sweep"
 
     def settings(self) -> list[Setting]:
-        """Every combination of a grid, seeds together, or ``count`` random ones, the same each time."""
+        """Every combination of a grid, seeds together, or ``count`` random ones, the same each time; none twice."""
         if self.count is None:
             # The seed is the innermost: a variant is complete before the next one begins.
             names = sorted(self.parameters, key=lambda name: name == SEED)
             combinations = itertools.product(*(self.parameters[name].values for name in names))
-            return [dict(zip(names, values, strict=True)) for values in combinations]
+            return _distinct(dict(zip(names, values, strict=True)) for values in combinations)
         generator = random.Random(0)
-        return [
+        return _distinct(
             {name: parameter.draw(generator) for name, parameter in self.parameters.items()} for _ in range(self.count)
-        ]
+        )
 
     def arguments(self, setting: Setting) -> list[str]:
         """The command line of one setting, its macros replaced as ``wandb agent`` does; Python is this one."""
@@ -98,6 +96,10 @@ class Sweep:
             "${args}": [f"--{name}={value}" for name, value in setting.items()],
         }
         return [argument for part in self.command for argument in replaced.get(part, [part])]
+
+
+def _distinct(settings: Iterable[Setting]) -> list[Setting]:
+    return list({repr(setting): setting for setting in settings}.values())
 
 
 def read(path: Path) -> Sweep:
@@ -144,7 +146,7 @@ def _sweep(content: Any, stem: str) -> Sweep:
     goal = metric.get("goal", "minimize")
     if goal not in ("maximize", "minimize"):
         raise ValueError(f"metric.goal must be maximize or minimize, got {goal!r}")
-    return Sweep(str(content.get("name", stem)), metric["name"], goal == "maximize", _command(content), read, cap)
+    return Sweep(str(content.get("name", stem)), metric["name"], _command(content), read, cap)
 
 
 def _parameter(name: str, given: Any, method: str) -> Parameter:

@@ -31,19 +31,13 @@ class Progress:
         self._values: dict[str, list[float]] = {label: [] for label in self._labels}
         self._totals = {label: self._labels.count(label) for label in self._labels}
         self._failures: list[str] = []
-        self._over = self._at_first = 0
-        self._start = time.monotonic()
+        self._over = 0
+        self._start, self._at_first = time.monotonic(), 0
 
     def label(self, setting: Setting) -> str:
         """What a setting is called: what its variant differs in, and its seed."""
         seed = f", seed {setting[SEED]}" if SEED in setting else ""
         return f"{self._labels[self.settings.index(setting)]}{seed}"
-
-    def found(self, setting: Setting, value: float) -> None:
-        """Counts a run that was over before."""
-        self._values[self._labels[self.settings.index(setting)]].append(value)
-        self._over += 1
-        self._at_first += 1
 
     def ended(self, setting: Setting, value: float) -> None:
         """Counts a run that is over now."""
@@ -62,6 +56,7 @@ class Progress:
 
     def shown(self) -> AbstractContextManager[object]:
         """Keeps the table on a terminal up to date as long as it is entered."""
+        self._start, self._at_first = time.monotonic(), self._over
         if not sys.stdout.isatty():
             return nullcontext()
         return Live(get_renderable=self.table, refresh_per_second=2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lit_l2softmax import runs
-from lit_l2softmax.errors import ConfigError
+from lit_l2softmax.errors import ConfigError, RunError
 
 from .definition import SEED, Setting
 
@@ -59,9 +59,11 @@ def row(setting: Setting, metric: str, folder: Path, run: Path) -> Row:
 
     Raises:
         ConfigError: where its result has no such figure.
-        RunError: where its record cannot be read.
+        RunError: where that is not a number, or its record cannot be read.
     """
     result, config = runs.read_result(run), runs.read_config(run)
+    if result.get(metric, 0) is None:
+        raise RunError(f"its {metric} is not a number")
     value = result.get(metric)
     if not isinstance(value, (int, float)):
         figures = ", ".join(name for name, figure in result.items() if isinstance(figure, float))
@@ -107,9 +109,12 @@ def read(path: Path) -> list[Row]:
     """
     try:
         with path.open(newline="") as file:
-            return [_row(cells) for cells in csv.DictReader(file)]
+            found = [_row(cells) for cells in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"{path} holds no rows of a sweep: {type(error).__name__}: {error}") from error
+    if not found:
+        raise ConfigError(f"{path} holds no rows of a sweep: it is empty")
+    return found
 
 
 def _row(cells: Mapping[str, str]) -> Row:
