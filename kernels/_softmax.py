@@ -13,7 +13,8 @@ smoothing ``e``,
     dloss/dl_j = A p_j - e w_j / C                              j other than y
     dloss/dl_y = -A sigmoid(d) + e (m - w_y / C)
 
-which is ``torch.nn.functional.cross_entropy``'s loss, rearranged.
+which is ``torch.nn.functional.cross_entropy``'s loss, rearranged. (Few scores on a CPU are left to that function itself
+and have the digits it has.)
 
 Legend: N rows, D features, C classes.
 """
@@ -124,9 +125,10 @@ def check_common(
         raise ValueError(
             f"eps must be finite and at least 2**-63 = 1.09e-19, the shortest row float32 knows, got {eps}"
         )
-    # A row of zeros times infinity would not be zeros. (Where alpha is learned nobody looks, and then it has diverged.)
-    if not isinstance(alpha, Tensor) and alpha / eps > torch.finfo(torch.float32).max / 2:
-        raise ValueError(f"alpha / eps must be at most 1.7e38, half of what float32 holds, got {alpha} / {eps}")
+    # A row is divided by its length twice, and zeros times infinity would not be zeros. (Where alpha is learned nobody
+    # looks, and then it has diverged.)
+    if not isinstance(alpha, Tensor) and alpha / eps**2 > torch.finfo(torch.float32).max / 2:
+        raise ValueError(f"alpha / eps**2 must be at most 1.7e38, half of what float32 holds, got {alpha} / {eps}**2")
 
 
 def checked_target(target: Tensor, num_classes: int, ignore_index: int) -> Tensor:

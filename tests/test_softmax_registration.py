@@ -164,9 +164,10 @@ def test_autocast_does_not_change_a_bit(schedule, monkeypatch):
     ],
     ids=str,
 )
-def test_gradients_of_both_orders_are_right_in_float64(schedule, options, monkeypatch):
+@pytest.mark.parametrize(("d", "c"), [(3, 9), (5, 4)])
+def test_gradients_of_both_orders_are_right_in_float64(schedule, options, d, c, monkeypatch):
     impl = force(monkeypatch, schedule)
-    case = Case(6, 3, 9, torch.float64, torch.float64, alpha=3.0, learn=True, reduction="none", **options)
+    case = Case(6, d, c, torch.float64, torch.float64, alpha=3.0, learn=True, reduction="none", **options)
     inputs, target, weight = case.tensors()
     inputs = leaves(inputs, torch.float64)
 
@@ -190,6 +191,33 @@ def test_a_second_derivative_is_the_references(d, impl):
         seconds.append(torch.autograd.grad(penalty, mine.values()))
     for actual, expected in zip(*seconds, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(("d", "c"), [(6, 4), (4, 6)])
+def test_short_rows_are_constants_to_derivatives_of_every_order(d, c, normalize):
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(n, d, generator=generator, dtype=torch.float64) for n in (5, c))
+    x[1], w[0] = 0, 0
+    x[2] *= 1e-3
+    w[1] *= 1e-3
+    target = torch.arange(5) % c
+    upstream = [torch.randn(tensor.shape, generator=generator, dtype=torch.float64) for tensor in (x, w)]
+
+    def orders(impl):
+        inputs = [tensor.clone().requires_grad_() for tensor in (x, w)]
+        value = linear_l2_softmax_cross_entropy(
+            *inputs, target, alpha=4.0, normalize_weight=normalize, eps=1e-2, impl=impl
+        )
+        found = []
+        for _ in range(3):
+            gradients = torch.autograd.grad(value, inputs, create_graph=True)
+            found += [gradient.detach() for gradient in gradients]
+            value = sum((gradient * times).sum() for gradient, times in zip(gradients, upstream, strict=True))
+        return found
+
+    for ours, expected in zip(orders("torch"), orders("reference"), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
 
 
 @BOTH

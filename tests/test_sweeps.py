@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from scipy import stats
 
 from lit_l2softmax import shipped
@@ -24,6 +27,7 @@ from lit_l2softmax.errors import ConfigError
 from lit_l2softmax.sweeps import definition, rows, runner, statistics, table
 from lit_l2softmax.sweeps.definition import Parameter, Sweep
 
+RESULTS = Path(__file__).parents[1] / "bench" / "results" / "sweeps"
 FIT = ["${env}", "${interpreter}", "-m", "lit_l2softmax", "fit", "--config", "mnist_tutorial", "${args}"]
 GRID = {
     "method": "grid",
@@ -62,6 +66,10 @@ def test_a_command_line_is_the_one_that_wandbs_agent_makes(tmp_path):
 
 
 def test_no_setting_is_run_twice(tmp_path):
+    alike = [{"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1.0, "b": 2}, {"a": True, "b": 2}]
+    kept = definition.read(written(tmp_path / "c", parameters={"x": {"values": alike}})).settings()
+    assert [repr(one["x"]["a"]) for one in kept] == ["1", "1.0", "True"]
+    assert len({runner.place(tmp_path, one) for one in kept}) == 3
     twice = {"seed_everything": {"values": [3, 3, 4]}}
     assert [
         one["seed_everything"] for one in definition.read(written(tmp_path / "a", parameters=twice)).settings()
@@ -99,6 +107,11 @@ def test_random_settings_are_within_their_bounds_and_the_same_each_time(tmp_path
         ({"parameters": {"lr": 3}}, "parameter lr needs value, values, or min and max, got 3"),
         ({"parameters": {"lr": {"valeus": [1]}}}, "parameter lr: 'valeus' is unknown here; did you mean 'values'?"),
         ({"parameters": {"lr": {"min": 1}}}, "parameter lr needs value, values, or a min below its max"),
+        ({"parameters": {"lr": {"min": "1e-4", "max": 1}}}, "; YAML wants a dot in 1.0e-4"),
+        (
+            {"parameters": {"lr": {"values": [1], "distribution": "uniform"}}},
+            "parameter lr: values and distribution 'uniform' exclude each other",
+        ),
         ({"parameters": {"lr": {"min": 2, "max": 1}}}, "parameter lr needs value, values, or a min below its max"),
         ({"parameters": {"lr": {"min": 0, "max": 1}}}, "parameter lr: a grid needs values, not min and max"),
         (
@@ -206,13 +219,44 @@ def test_no_more_runs_than_jobs_are_under_way(tmp_path, started, monkeypatch):
     running = []
     seen = [len(running) for _ in runner.run(SWEEP, SWEEP.settings(), tmp_path, 3, 0, running)]
     assert max(seen) == 3
+    assert running == []
 
 
 def test_runs_take_the_gpus_in_turn(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     shares = [runner._share(4, 2, slot) for slot in range(4)]
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "1", "0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5ab")
+    assert [runner._share(2, 2, slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["3", "GPU-5ab", "3"]
     assert {share["OMP_NUM_THREADS"] for share in shares} == {"5"}
+
+
+def test_a_command_that_cannot_be_started_is_a_failed_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sys.modules[__name__], "SWEEP", Sweep("numbers", "n", ("nowhere", "${args}"), SWEEP.parameters, None)
+    )
+    assert {one.error for one in ends(tmp_path).values()} == {
+        "cannot be started: [Errno 2] No such file or directory: 'nowhere'"
+    }
+
+
+def test_who_does_not_end_when_asked_is_killed_with_what_it_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "GRACE_S", 0.3)
+    stubborn = "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    stubborn += "child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True); time.sleep(60)"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", stubborn], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    child = int(parent.stdout.readline())
+    parent.stdout.close()
+    runner._end([parent])
+    assert parent.returncode == -signal.SIGKILL
+    status, deadline = Path(f"/proc/{child}/status"), time.monotonic() + 10
+    while status.exists() and "State:\tZ" not in status.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_who_stops_waiting_leaves_nothing_running(tmp_path, started, monkeypatch):
@@ -242,10 +286,13 @@ def test_who_stops_waiting_leaves_nothing_running(tmp_path, started, monkeypatch
 def made(values, **options):
     return [
         rows.Row(
-            {"model.head.alpha": "5", **options},
+            {"model.head.alpha": "5.0", **options},
             str(seed),
+            "alphas",
             "test/accuracy",
             value,
+            "" if value is not None else "it died",
+            "L2SoftmaxLoss",
             None,
             10,
             100,
@@ -287,34 +334,58 @@ def test_many_comparisons_are_adjusted_for():
 
 
 def test_rows_survive_their_file(tmp_path):
-    there = made([0.9, 0.1 + 0.2], **{"a,b": 'say "x"'})
+    there = made([0.9, 0.1 + 0.2, None], **{"a,b": 'say "x"', "data": "x", "value": "y"})
     rows.write(tmp_path / "sweep.csv", there)
     assert rows.read(tmp_path / "sweep.csv") == there
 
 
 def test_a_variant_is_called_what_it_differs_in():
-    both = made([0.9]) + made([0.8], **{"model.head.alpha": "16", "model.head.learn_alpha": "True"})
+    both = made([0.9]) + made([0.8], **{"model.head.alpha": "16.0", "model.head.learn_alpha": "True"})
     assert list(rows.variants(both)) == ["alpha 5", "alpha 16, learn_alpha True"]
     assert list(rows.variants(both[:1])) == ["the configuration"]
 
 
 def test_the_table_says_what_is_told_apart_and_what_is_not():
-    plain = made([0.90, 0.91, 0.92, 0.93], **{"model.head.alpha": "0"})
+    plain = made([0.90, 0.91, 0.92, 0.93], **{"model.head.alpha": "0.0"})
     better = made([0.951, 0.959, 0.972, 0.981])
-    alike = made([0.91, 0.90, 0.93, 0.92], **{"model.head.alpha": "50"})
-    text = table.markdown([*plain, *better, *alike], "alpha")
+    alike = made([0.91, 0.90, 0.93, 0.92], **{"model.head.alpha": "50.0"})
+    text = table.markdown([*plain, *better, *alike])
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in text.splitlines() if line.startswith("| alpha")}
     assert lines["alpha 0"] == "| alpha 0 | 4 | 0.9150 | 0.0129 | 0.8945 to 0.9355 |  |  |"
     paired = stats.ttest_rel([0.951, 0.959, 0.972, 0.981], [0.90, 0.91, 0.92, 0.93])
     low, high = paired.confidence_interval(0.95)
-    assert lines["alpha 5"].endswith(f"| +0.0507 ({low:+.4f} to {high:+.4f}) | {2 * paired.pvalue:.2g} |")
+    assert 2 * paired.pvalue < 0.001
+    assert lines["alpha 5"].endswith(f"| +0.0507 ({low:+.4f} to {high:+.4f}) | < 0.001 |")
     assert lines["alpha 50"].endswith("| +0.0000 (-0.0184 to +0.0184) | 1 |")
-    assert "`test/accuracy` after 100 steps, 12 runs, tested on MNIST." in text
+    assert text.startswith("# alphas\n\n`test/accuracy` after 100 steps, 12 runs, tested on MNIST.\n")
+
+
+def test_the_table_says_what_failed_and_the_baseline_stays_what_it_is():
+    plain = made([None, None], **{"model.head.alpha": "0.0"})
+    some = made([0.9, None, 0.8])
+    text = table.markdown([*plain, *some])
+    assert "| difference to alpha 0 |" in text
+    assert "| alpha 0 | 0 of 2, the others failed |  |  |  |  |  |" in text
+    assert "| alpha 5 | 2 of 3, the others failed | 0.8500 |" in text
+    assert "5 runs, of which 3 failed" in text
+    fewer = table.markdown([*made([0.9, 0.8], **{"model.head.alpha": "0.0"}), *made([0.7, 0.75, 0.8])])
+    assert "(-1.0780 to +0.8280), 2 seeds in common |" in fewer
+
+
+def test_small_figures_keep_their_digits_and_names_their_bars():
+    text = table.markdown(made([1.25e-6, 3e-6], a="x|y") + made([4e-6, 5e-6]))
+    assert "| a x\\|y | 2 | 2.1e-06 |" in text
+
+
+def test_values_that_are_alike_are_kept_apart():
+    assert rows.names([{"n": "1"}, {"n": "1.0"}, {"n": "True"}]) == ["n 1", "n 1.0", "n True"]
+    assert rows.names([{"n": "1.0"}, {"n": "2.0"}]) == ["n 1", "n 2"]
+    assert rows.flat({"a": {"b": 0.1 + 0.2}, "c": "", "d": None}) == {"a.b": str(0.1 + 0.2), "c": "''", "d": "None"}
 
 
 def test_the_chart_and_the_table_are_the_rows_bit_for_bit(tmp_path, capsys):
-    plain = made([0.90, 0.91], **{"model.head.alpha": "0"})
-    learned = made([0.92, 0.95], **{"model.head.alpha": "16", "model.head.learn_alpha": "True"})
+    plain = made([0.90, 0.91], **{"model.head.alpha": "0.0"})
+    learned = made([0.92, 0.95], **{"model.head.alpha": "16.0", "model.head.learn_alpha": "True"})
     unlike = made([0.7, 0.8], **{"data.shuffle": "True"})
     alphas, others = [*plain, *made([0.93, 0.94]), *learned], [*plain, *unlike, *made([0.6], **{"data.shuffle": "x$y"})]
     for number, there in enumerate((alphas, others, plain[:1])):
@@ -327,6 +398,18 @@ def test_the_chart_and_the_table_are_the_rows_bit_for_bit(tmp_path, capsys):
             assert capsys.readouterr().out.split() == [str(folder / "sweep.md"), str(folder / "sweep.png")]
         assert files[0] == files[1]
         assert len(files[0][1]) > 5000
+
+
+@pytest.mark.parametrize("committed", sorted(RESULTS.glob("*.csv")), ids=lambda file: file.stem)
+def test_what_is_committed_is_what_its_rows_show(committed, tmp_path):
+    shutil.copy(committed, tmp_path)
+    assert main(["sweep", "--redraw", str(tmp_path / committed.name)]) == 0
+    text = committed.with_suffix(".md").read_text()
+    assert (tmp_path / committed.name).with_suffix(".md").read_text() == text
+    picture, drawn = (Image.open(folder / f"{committed.stem}.png") for folder in (committed.parent, tmp_path))
+    if picture.info["Software"] != drawn.info["Software"]:
+        pytest.skip(f"drawn by {picture.info['Software']}")
+    assert np.array_equal(np.asarray(picture), np.asarray(drawn))
 
 
 # ---- the command
@@ -360,12 +443,12 @@ def test_a_sweep_runs_what_is_not_over_and_survives_a_bad_run(tmp_path, capsys):
     (row,) = rows.read(folder / "sweep.csv")
     run = folder / row.run
     result = json.loads((run / "result.json").read_text())
-    assert (row.options, row.seed, row.value) == ({"model.head.alpha": "5"}, "3", result["test/accuracy"])
+    assert (row.options, row.seed, row.value) == ({"model.head.alpha": "5.0"}, "3", result["test/accuracy"])
     assert (row.alpha, row.classes, row.steps, row.data) == (5, 10, 2, "digits")
     parameters["model.head"]["values"][1]["alpha"] = 7.0
     again = swept(capsys, written(file, command=DIGITS, parameters=parameters), "--folder", folder).out.splitlines()
     assert again[0].startswith("alpha: 2 runs, 1 of them over")
-    assert [row.options["model.head.alpha"] for row in rows.read(folder / "sweep.csv")] == ["5", "7"]
+    assert [row.options["model.head.alpha"] for row in rows.read(folder / "sweep.csv")] == ["5.0", "7.0"]
     assert rows.read(folder / "sweep.csv")[0] == row  # the very same run
 
 
@@ -390,6 +473,12 @@ def test_a_row_is_what_its_run_left(over, capsys):
     assert swept(capsys, file, "--folder", folder).out.startswith("alpha: 1 runs, 1 of them over")
     (row,) = rows.read(folder / "sweep.csv")
     assert (row.alpha, row.classes, row.seconds, folder / row.run) == (6, 10, 1.5, run)
+    made = [(folder / f"sweep.{suffix}").read_bytes() for suffix in ("md", "png")]
+    swept(capsys, "--redraw", folder / "sweep.csv")
+    assert [(folder / f"sweep.{suffix}").read_bytes() for suffix in ("md", "png")] == made
+    (run / "config.yaml").write_text("model: {class_path: nowhere.Regression, init_args: {head: null}}")
+    swept(capsys, file, "--folder", folder)
+    assert (rows.read(folder / "sweep.csv")[0].head, rows.read(folder / "sweep.csv")[0].classes) == ("", None)
 
 
 @pytest.mark.parametrize(
@@ -402,6 +491,8 @@ def test_a_row_is_what_its_run_left(over, capsys):
         ("config.yaml", lambda text: "", "config.yaml is damaged: it holds no configuration"),
         ("metrics.csv", lambda text: text.replace("6.0", "six"), "metrics.csv is damaged: "),
         ("metrics.csv", lambda text: text + "1,2,3,4\n", "metrics.csv is damaged: "),
+        ("result.json", lambda text: text.replace('"steps"', '"strides"'), "result.json is damaged: KeyError: 'steps'"),
+        ("result.json", lambda text: text.replace('"seed"', '"sed"'), "result.json is damaged: KeyError: 'seed'"),
     ],
 )
 def test_a_damaged_run_is_named_and_the_others_count(name, content, message, over, capsys):
@@ -460,7 +551,7 @@ def test_an_interrupted_sweep_ends_its_runs_and_says_how_to_go_on(tmp_path):
     sweep.terminate()
     _, said = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
-    assert said.splitlines()[-1] == "stopped; 0 of 1 runs are over, the same command goes on from there"
+    assert said.splitlines()[-1] == "stopped; what is over is kept, the same command goes on from there"
     assert not [
         process
         for process in Path("/proc").glob("[0-9]*/cmdline")
@@ -485,7 +576,13 @@ def test_what_a_person_types_wrongly_is_one_line(arguments, message, capsys):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda text: "a,b\n1,2\n", lambda text: text.replace("0.9,", "high,"), lambda text: ""]
+    "damage",
+    [
+        lambda text: "a,b\n1,2\n",
+        lambda text: text.replace("0.9,", "high,"),
+        lambda text: text[:-1] + ",more\n",
+        lambda text: "",
+    ],
 )
 def test_damaged_rows_are_one_line(damage, tmp_path, capsys):
     file = tmp_path / "sweep.csv"

@@ -53,7 +53,9 @@ class _Scores(torch.autograd.Function):
         x, w, scores, *norms = ctx.saved_tensors
         once = not torch.is_grad_enabled()
         if not once:  # this may be differentiated again, and what is kept has no derivative
-            norms = [_norm(rows) for rows, _ in zip((x, w), norms, strict=False)]
+            x, norms[0] = _differentiable(x, norms[0], ctx.eps)
+            if ctx.normalize_weight:
+                w, norms[1] = _differentiable(w, norms[1], ctx.eps)
         wants_x, wants_w, _, _, _ = ctx.needs_input_grad
         norm, length = norms[0], norms[0].clamp_min(ctx.eps)
         dx = dw = None
@@ -86,6 +88,14 @@ def _fewer_scores(x: Tensor, w: Tensor) -> bool:
 def _norm(x: Tensor) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return norm
+
+
+def _differentiable(x: Tensor, norm: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Rows and their norms with derivatives of every order, but short rows, which are constants."""
+    short = norm < eps
+    # A norm's derivatives divide by it, so that of a short row is never taken.
+    long_norm = _norm(torch.where(short, 1.0, x))
+    return torch.where(short, x.detach(), x), torch.where(short, norm, long_norm)
 
 
 def _tangent(h: Tensor, unit: Tensor, norm: Tensor, eps: float, in_place: bool) -> Tensor:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -62,65 +63,65 @@ def main(arguments: Sequence[str]) -> int:
             raise ConfigError("--redraw runs nothing, and takes neither a sweep nor its options")
         from lit_l2softmax.sweeps import rows
 
-        _draw(given.redraw, rows.read(given.redraw), given.redraw.stem)
+        _draw(given.redraw, rows.read(given.redraw))
         return 0
     if given.file is None:
         raise ConfigError("sweep needs a file in W&B's format, or the name of a shipped one")
     if given.jobs is not None and given.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, got {given.jobs}")
-    return _swept(Path(sweep_file(given.file)), given.folder, given.jobs)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        return _swept(Path(sweep_file(given.file)), given.folder, given.jobs)
+    except KeyboardInterrupt:  # or one of the two above
+        print("stopped; what is over is kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _swept(path: Path, folder: Path | None, jobs: int | None) -> int:
-    from lit_l2softmax.sweeps import definition, runner
+    from lit_l2softmax.sweeps import definition, rows, runner
     from lit_l2softmax.sweeps.progress import Progress
-    from lit_l2softmax.sweeps.rows import Row, row
 
     sweep = definition.read(path)
     settings = sweep.settings()
+    places = {definition.key(setting): place for place, setting in enumerate(settings)}
     folder = folder or RUNS / sweep.folder_name
     _claim(folder, _base_configuration(path, sweep, settings[0]))
     devices = _devices()
     jobs = min(len(settings), jobs or devices or runner.cores())
-    running: list[Setting] = []
+    running: list[definition.Setting] = []
     progress = Progress(settings, sweep.metric, running)
-    rows: dict[int, Row] = {}
+    found: dict[int, rows.Row] = {}
     over = {place: run for place, setting in enumerate(settings) if (run := runner.finished(folder, setting))}
     print(f"{sweep.name}: {len(settings)} runs, {len(over)} of them over; {jobs} at a time; {folder}", flush=True)
 
-    def count(place: int, run: Path) -> None:
+    def count(setting: definition.Setting, run: Path | None, error: str = "") -> None:
         try:
-            rows[place] = row(settings[place], sweep.metric, folder, run)
-        except RunError as error:
-            progress.failed(settings[place], str(error))
-        else:
-            progress.ended(settings[place], rows[place].value)
+            if run is None:
+                raise RunError(error)
+            one = rows.row(sweep.name, setting, sweep.metric, folder, run)
+        except RunError as refused:
+            one = rows.failed(sweep.name, setting, sweep.metric, str(refused))
+        found[places[definition.key(setting)]] = one
+        progress.ended(setting, one.value, one.error)
 
     for place, run in over.items():
-        count(place, run)
+        count(settings[place], run)
     waiting = [setting for place, setting in enumerate(settings) if place not in over]
-    interrupted = False
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the runs too, as Ctrl-C does
+    with progress.shown(), closing(runner.run(sweep, waiting, folder, jobs, devices, running)) as ended:
+        for one in ended:
+            count(one.setting, one.run, one.error)
+    in_order = [found[place] for place in range(len(settings))]
+    file = folder / "sweep.csv"
     try:
-        with progress.shown(), closing(runner.run(sweep, waiting, folder, jobs, devices, running)) as ended:
-            for one in ended:
-                if one.run is None:
-                    progress.failed(one.setting, one.error)
-                else:
-                    count(settings.index(one.setting), one.run)
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if rows:
-        _write(folder / "sweep.csv", [rows[place] for place in sorted(rows)], sweep.name)
-    if interrupted:
-        print(
-            f"stopped; {len(rows)} of {len(settings)} runs are over, the same command goes on from there",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    return int(len(rows) < len(settings))
+        rows.write(file, in_order)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
+    print(file)
+    _draw(file, in_order)
+    return int(any(one.error for one in in_order))
 
 
 def _base_configuration(path: Path, sweep: "Sweep", first: "Setting") -> str:
@@ -131,19 +132,21 @@ def _base_configuration(path: Path, sweep: "Sweep", first: "Setting") -> str:
     """
     from lit_l2softmax.sweeps import runner
 
-    processes = [
-        subprocess.Popen(
-            [*sweep.arguments(setting), "--print_config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for setting in ({}, first)
-    ]
-    printed = [process.communicate() for process in processes]
-    for process, (_, said) in zip(processes, printed, strict=True):
-        if process.returncode:
-            raise ConfigError(
-                f"the sweep {path}: its command fails: {runner.reason(said.splitlines(), process.returncode)}"
-            )
-    return printed[0][0]
+    asked = [[*sweep.arguments(setting), "--print_config"] for setting in ({}, first)]
+    try:
+        with ThreadPoolExecutor() as pool:
+            answers = list(pool.map(_answer, asked))
+    except OSError as error:
+        raise ConfigError(f"the sweep {path}: its command cannot be started: {error}") from error
+    for answer in answers:
+        if answer.returncode:
+            reason = runner.reason(answer.stderr.splitlines(), answer.returncode)
+            raise ConfigError(f"the sweep {path}: its command fails: {reason}")
+    return answers[0].stdout
+
+
+def _answer(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def _claim(folder: Path, configuration: str) -> None:
@@ -171,21 +174,20 @@ def _devices() -> int:
     return torch.cuda.device_count()
 
 
-def _write(path: Path, found: "Sequence[Row]", name: str) -> None:
-    """The rows, their table and their chart."""
-    from lit_l2softmax.sweeps import rows
+def _draw(path: Path, found: "Sequence[Row]") -> None:
+    """Table and chart of rows, beside their file.
 
-    rows.write(path, found)
-    print(path)
-    _draw(path, found, name)
-
-
-def _draw(path: Path, found: "Sequence[Row]", name: str) -> None:
-    """Table and chart of rows, beside their file."""
+    Raises:
+        ConfigError: where they cannot be written.
+    """
     from lit_l2softmax.sweeps import chart, table
 
     text, picture = path.with_suffix(".md"), path.with_suffix(".png")
-    text.write_text(table.markdown(found, name))
-    chart.draw(picture, found, name)
-    print(text)
-    print(picture)
+    try:
+        text.write_text(table.markdown(found))
+        print(text)
+        if any(row.value is not None for row in found):
+            chart.draw(picture, found)
+            print(picture)
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from error

@@ -1,6 +1,7 @@
 """The picture of a sweep: the figure against alpha where that is what was swept, else variant beside variant."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,113 +13,118 @@ from lit_l2softmax.alpha import alpha_lower_bound
 from lit_l2softmax.plots import save
 
 from .rows import Row, variants
-from .statistics import estimate
+from .statistics import Estimate, estimate
+from .table import by_seed
 
 L2, PLAIN, SEEDS = "#1f77b4", "#ff7f0e", "0.55"
-ALPHA, LEARNED = "alpha", "learn_alpha"
+_ALPHA = re.compile(r"(.*\.)?head\.(init_args\.)?alpha")
+_LEARNED = re.compile(r"(.*\.)?head\.(init_args\.)?learn_alpha")
+PER_FEATURE = "L2SoftmaxLoss"  # the head whose alpha is what the paper's bound is of
 
 
-def draw(path: Path, rows: Sequence[Row], title: str) -> None:
-    """Saves the chart."""
-    named = variants(rows)
-    figure = _against_alpha(named) if _only_alpha_differs(rows) else _side_by_side(named)
-    head = rows[0]
-    fewest, most = min(map(len, named.values())), max(map(len, named.values()))
-    runs = f"{most}" if fewest == most else f"{fewest} to {most}"
+def draw(path: Path, rows: Sequence[Row]) -> None:
+    """Saves the chart of the runs that have a figure; there must be one."""
+    named = variants([row for row in rows if row.value is not None])
+    good = [row for of in named.values() for row in of]
+    figure = _against_alpha(named) if _only_alpha_differs(good) else _side_by_side(named)
+    counts = sorted({len(of) for of in named.values()})
+    runs = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    steps = ", ".join(f"{steps:,}" for steps in sorted({row.steps or 0 for row in good}))
     figure.suptitle(
-        f"{title}: {runs} runs each, {head.steps:,} steps, {head.data}\n"
-        "dots are seeds, lines their means, bands and bars 95 % intervals of the mean",
+        f"{good[0].sweep}: {runs} runs each, {steps} steps, {', '.join(dict.fromkeys(row.data for row in good))}\n"
+        "means over seeds; bands and bars are 95 % intervals of the mean, small dots are seeds",
         fontsize=10,
         parse_math=False,
     )
     save(figure, path)
 
 
-def _option(row: Row, name: str) -> str | None:
-    return next((text for option, text in row.options.items() if option.rpartition(".")[2] == name), None)
+def _option(row: Row, name: re.Pattern[str]) -> str | None:
+    return next((text for option, text in row.options.items() if name.fullmatch(option)), None)
+
+
+def _alpha(row: Row) -> float | None:
+    """The alpha a run was told; None where that is no number."""
+    try:
+        return float(_option(row, _ALPHA) or "")
+    except ValueError:
+        return None
 
 
 def _only_alpha_differs(rows: Sequence[Row]) -> bool:
     names = {name for row in rows for name in row.options}
-    differing = {name.rpartition(".")[2] for name in names if len({row.options.get(name) for row in rows}) > 1}
-    return ALPHA in differing and differing <= {ALPHA, LEARNED} and all(_option(row, ALPHA) for row in rows)
+    differing = {name for name in names if len({row.options.get(name) for row in rows}) > 1}
+    known = all(_ALPHA.fullmatch(name) or _LEARNED.fullmatch(name) for name in differing)
+    return known and len({_alpha(row) for row in rows}) > 1 and all(_alpha(row) is not None for row in rows)
 
 
 def _against_alpha(named: Mapping[str, list[Row]]) -> Figure:
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
-    fixed, learned, plain = [], [], []
+    fixed: list[tuple[float, Estimate]] = []
     for of in named.values():
-        alpha = float(_option(of[0], ALPHA) or 0)
-        if _option(of[0], LEARNED) == "True":
-            learned.append((alpha, of))
+        alpha, values = _alpha(of[0]) or 0.0, list(by_seed(of).values())
+        over = estimate(values)
+        if (_option(of[0], _LEARNED) or "").lower() == "true":
+            ends = [row.alpha for row in of if row.alpha is not None]
+            _draw_learned(axes, estimate(ends or [alpha]).mean, alpha, over, values)
         elif alpha == 0:
-            plain.append(of)
+            axes.axhline(over.mean, color=PLAIN, label="plain softmax, alpha 0")
+            if not math.isnan(over.low):
+                axes.axhspan(over.low, over.high, color=PLAIN, alpha=0.2, linewidth=0)
         else:
-            fixed.append((alpha, of))
-    fixed.sort(key=lambda pair: pair[0])
-    for alpha, of in fixed:
-        axes.plot([alpha] * len(of), [row.value for row in of], ".", color=SEEDS, markersize=3, zorder=1)
-    found = [(alpha, estimate([row.value for row in of])) for alpha, of in fixed]
-    if found:
-        axes.plot([a for a, _ in found], [one.mean for _, one in found], "o-", color=L2, label="L2-constrained softmax")
-        axes.fill_between(
-            [a for a, _ in found],
-            [one.low for _, one in found],
-            [one.high for _, one in found],
-            color=L2,
-            alpha=0.2,
-            linewidth=0,
-        )
-    for start, of in learned:
-        one = estimate([row.value for row in of])
-        ends = [row.alpha for row in of if row.alpha is not None]
-        where = estimate(ends).mean if ends else start
-        axes.errorbar(where, one.mean, _bars(one.mean, one.low), fmt="D", color=L2, markerfacecolor="white", capsize=4)
-        axes.annotate(f"learned\nfrom {start:g}", (where, one.mean), (8, 8), textcoords="offset points", fontsize=8)
-    for of in plain:
-        one = estimate([row.value for row in of])
-        axes.axhline(one.mean, color=PLAIN, label="plain softmax")
-        if not math.isnan(one.low):
-            axes.axhspan(one.low, one.high, color=PLAIN, alpha=0.2, linewidth=0)
-    classes = {row.classes for of in named.values() for row in of}
-    if len(classes) == 1 and (count := classes.pop()) is not None and count > 2:
+            fixed.append((alpha, over))
+            axes.plot([alpha] * len(values), values, ".", color=SEEDS, markersize=3, zorder=1)
+    head, classes = ({getattr(row, name) for of in named.values() for row in of} for name in ("head", "classes"))
+    per_feature = head == {PER_FEATURE}
+    if fixed:
+        fixed.sort(key=lambda pair: pair[0])
+        at = [alpha for alpha, _ in fixed]
+        means, lows, highs = ([getattr(one, name) for _, one in fixed] for name in ("mean", "low", "high"))
+        label = "L2-constrained softmax" if per_feature else " and ".join(sorted(head))
+        axes.plot(at, means, "o-", color=L2, label=label)
+        axes.fill_between(at, lows, highs, color=L2, alpha=0.2, linewidth=0)
+    if per_feature and len(classes) == 1 and (count := classes.pop() or 0) > 2:
         bound = alpha_lower_bound(count)
-        axes.axvline(
-            bound, color="0.3", linestyle="--", linewidth=1, label=f"lower bound of arXiv:1703.09507, {bound:.2f}"
-        )
+        label = f"lower bound of arXiv:1703.09507, {bound:.2f}"
+        axes.axvline(bound, color="0.3", linestyle="--", linewidth=1, label=label)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator([alpha for alpha, _ in fixed]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set(xlabel="alpha, the radius of the features' sphere", ylabel=_axis_label(named))
+    axes.set(xlabel="alpha, the length of every feature" if per_feature else "alpha", ylabel=_metric(named))
     _finish(axes)
     axes.legend(fontsize=8)
     return figure
+
+
+def _draw_learned(axes: Axes, end: float, start: float, over: Estimate, values: Sequence[float]) -> None:
+    axes.plot([end] * len(values), values, ".", color=SEEDS, markersize=3, zorder=1)
+    axes.errorbar(end, over.mean, _half(over), fmt="D", color=L2, markerfacecolor="white", capsize=4)
+    axes.annotate(f"learned,\nfrom {start:g}", (end, over.mean), (8, 8), textcoords="offset points", fontsize=8)
 
 
 def _side_by_side(named: Mapping[str, list[Row]]) -> Figure:
     figure = Figure(figsize=(8, 1.2 + 0.35 * len(named)), layout="constrained")
     axes = figure.subplots()
     for place, of in enumerate(named.values()):
-        one = estimate([row.value for row in of])
-        axes.plot([row.value for row in of], [place] * len(of), ".", color=SEEDS, markersize=3, zorder=1)
-        axes.errorbar(
-            one.mean, place, xerr=_bars(one.mean, one.low), fmt="o", color=PLAIN if place == 0 else L2, capsize=4
-        )
+        values = list(by_seed(of).values())
+        over, colour = estimate(values), L2 if place else PLAIN
+        axes.plot(values, [place] * len(values), ".", color=SEEDS, markersize=3, zorder=1)
+        axes.errorbar(over.mean, place, xerr=_half(over), fmt="o", color=colour, capsize=4)
     axes.set_yticks(range(len(named)), list(named), fontsize=8, parse_math=False)
     axes.invert_yaxis()
-    axes.set(xlabel=_axis_label(named))
+    axes.set(xlabel=_metric(named))
     _finish(axes)
     return figure
 
 
-def _bars(mean: float, low: float) -> float:
-    """Half of a symmetric interval; none of a single run."""
-    return 0.0 if math.isnan(low) else mean - low
+def _half(over: Estimate) -> float:
+    """Half of an interval; none of a single run."""
+    return 0.0 if math.isnan(over.low) else over.mean - over.low
 
 
-def _axis_label(named: Mapping[str, list[Row]]) -> str:
+def _metric(named: Mapping[str, list[Row]]) -> str:
     return next(iter(named.values()))[0].metric
 
 

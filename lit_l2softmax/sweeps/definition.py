@@ -5,6 +5,7 @@ server (``bayes``, ``early_terminate``) is refused.
 """
 
 import itertools
+import json
 import math
 import random
 import re
@@ -98,8 +99,13 @@ class Sweep:
         return [argument for part in self.command for argument in replaced.get(part, [part])]
 
 
+def key(setting: Setting) -> str:
+    """What makes a setting the same as another: its options and their values, 1 and 1.0 apart."""
+    return json.dumps(dict(setting), sort_keys=True, default=str)
+
+
 def _distinct(settings: Iterable[Setting]) -> list[Setting]:
-    return list({repr(setting): setting for setting in settings}.values())
+    return list({key(setting): setting for setting in settings}.values())
 
 
 def read(path: Path) -> Sweep:
@@ -146,7 +152,7 @@ def _sweep(content: Any, stem: str) -> Sweep:
     goal = metric.get("goal", "minimize")
     if goal not in ("maximize", "minimize"):
         raise ValueError(f"metric.goal must be maximize or minimize, got {goal!r}")
-    return Sweep(str(content.get("name", stem)), metric["name"], _command(content), read, cap)
+    return Sweep(str(content.get("name") or stem), metric["name"], _command(content), read, cap)
 
 
 def _parameter(name: str, given: Any, method: str) -> Parameter:
@@ -158,6 +164,10 @@ def _parameter(name: str, given: Any, method: str) -> Parameter:
     for key in given:
         if key not in known:
             raise ValueError(f"parameter {name}: {key!r} is unknown here{did_you_mean(str(key), known)}")
+    listed = {"value": "constant", "values": "categorical"}
+    for form, distribution in listed.items():
+        if form in given and given.get("distribution", distribution) != distribution:
+            raise ValueError(f"parameter {name}: {form} and distribution {given['distribution']!r} exclude each other")
     if "value" in given:
         return Parameter((given["value"],))
     if "values" in given:
@@ -167,7 +177,8 @@ def _parameter(name: str, given: Any, method: str) -> Parameter:
         return Parameter(tuple(values), _probabilities(name, given.get("probabilities"), len(values)))
     low, high = (_number(given.get(end)) for end in ("min", "max"))
     if not low < high:
-        raise ValueError(f"parameter {name} needs value, values, or a min below its max, got {given!r}")
+        hint = "; YAML wants a dot in 1.0e-4" if "e-" in str(given) else ""
+        raise ValueError(f"parameter {name} needs value, values, or a min below its max, got {given!r}{hint}")
     whole = isinstance(low, int) and isinstance(high, int)
     distribution = given.get("distribution", "int_uniform" if whole else "uniform")
     if distribution not in _DRAWS:

@@ -3,6 +3,7 @@
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .definition import SEED, Setting
+from .definition import SEED, Setting, key
 from .rows import flat, names
 
 
@@ -27,9 +28,9 @@ class Progress:
     def __init__(self, settings: Sequence[Setting], metric: str, running: Sequence[Setting]) -> None:
         self.settings, self.metric, self.running = settings, metric, running
         options = [{name: text for name, text in flat(setting).items() if name != SEED} for setting in settings]
-        self._labels = names(options)
-        self._values: dict[str, list[float]] = {label: [] for label in self._labels}
-        self._totals = {label: self._labels.count(label) for label in self._labels}
+        self._names = dict(zip(map(key, settings), names(options), strict=True))
+        self._totals = Counter(self._names.values())
+        self._values: dict[str, list[float]] = {name: [] for name in self._totals}
         self._failures: list[str] = []
         self._over = 0
         self._start, self._at_first = time.monotonic(), 0
@@ -37,22 +38,19 @@ class Progress:
     def label(self, setting: Setting) -> str:
         """What a setting is called: what its variant differs in, and its seed."""
         seed = f", seed {setting[SEED]}" if SEED in setting else ""
-        return f"{self._labels[self.settings.index(setting)]}{seed}"
+        return f"{self._names[key(setting)]}{seed}"
 
-    def ended(self, setting: Setting, value: float) -> None:
-        """Counts a run that is over now."""
-        self._values[self._labels[self.settings.index(setting)]].append(value)
-        self._say(setting, f"{self.metric} {value:.4f}")
-
-    def failed(self, setting: Setting, error: str) -> None:
-        """Counts a run that has failed."""
-        self._failures.append(f"{self.label(setting)}: {error}")
-        self._say(setting, f"failed: {error}")
-
-    def _say(self, setting: Setting, what: str) -> None:
+    def ended(self, setting: Setting, value: float | None, error: str) -> None:
+        """Counts a run that is over, or has failed."""
         self._over += 1
+        if value is None:
+            self._failures.append(f"{self.label(setting)}: {error}")
+            said = f"failed: {error}"
+        else:
+            self._values[self._names[key(setting)]].append(value)
+            said = f"{self.metric} {value:.4g}"
         if not sys.stdout.isatty():  # where nobody sees the table
-            print(f"[{self._over}/{len(self.settings)}] {self.label(setting)}: {what}", flush=True)
+            print(f"[{self._over}/{len(self.settings)}] {self.label(setting)}: {said}", flush=True)
 
     def shown(self) -> AbstractContextManager[object]:
         """Keeps the table on a terminal up to date as long as it is entered."""
@@ -64,12 +62,12 @@ class Progress:
     def table(self) -> Group:
         """The table as it is now."""
         table = Table("variant", "runs", f"mean {self.metric}", "deviation", box=None, pad_edge=False)
-        for label, values in self._values.items():
-            busy = sum(self._labels[self.settings.index(setting)] == label for setting in self.running)
-            count = f"{len(values)}/{self._totals[label]}" + (f", {busy} running" if busy else "")
-            mean = f"{statistics.fmean(values):.4f}" if values else ""
-            deviation = f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
-            table.add_row(Text(label), count, mean, deviation)
+        busy = Counter(self._names[key(setting)] for setting in list(self.running))
+        for name, values in self._values.items():
+            count = f"{len(values)}/{self._totals[name]}" + (f", {busy[name]} running" if busy[name] else "")
+            mean = f"{statistics.fmean(values):.4g}" if values else ""
+            deviation = f"{statistics.stdev(values):.2g}" if len(values) > 1 else ""
+            table.add_row(Text(name), count, mean, deviation)
         failures = [Text(f"failed: {failure}", style="red") for failure in self._failures]
         return Group(table, *failures, Text(self._clock()))
 

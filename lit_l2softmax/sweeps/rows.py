@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from lit_l2softmax import runs
 from lit_l2softmax.errors import ConfigError, RunError
@@ -12,18 +13,20 @@ from lit_l2softmax.errors import ConfigError, RunError
 from .definition import SEED, Setting
 
 ALPHA = "train/alpha"
-# Behind the options' columns.
-FIXED = ("metric", "value", "alpha", "classes", "steps", "seconds", "data", "device", "versions", "run")
+DASHES = "--"  # before an option's column, which tells it from the others
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run.
+    """One run that has ended.
 
     Attributes:
         options: every option's value as text, those within a class's arguments by their own names; without the seed.
         seed: of the run, which pairs it with the others' of that seed.
-        metric: whose ``value`` this is.
+        sweep: its name.
+        metric: whose ``value`` this is, None of a run that failed.
+        error: why it failed, empty where it did not.
+        head: the class of the classifier's head, where there is one.
         alpha: the last one trained with, where the run recorded one.
         classes: of the classifier, where it is one.
         run: its folder, from the sweep's.
@@ -31,16 +34,23 @@ class Row:
 
     options: Mapping[str, str]
     seed: str
+    sweep: str
     metric: str
-    value: float
-    alpha: float | None
-    classes: int | None
-    steps: int
-    seconds: float
-    data: str
-    device: str
-    versions: str
-    run: str
+    value: float | None
+    error: str = ""
+    head: str = ""
+    alpha: float | None = None
+    classes: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    data: str = ""
+    device: str = ""
+    versions: str = ""
+    run: str = ""
+
+
+_COLUMNS = [field for field in fields(Row) if field.name not in ("options", "seed")]
+_PARSED: dict[Any, Callable[[str], Any]] = {float | None: float, int | None: int}
 
 
 def flat(setting: Setting) -> dict[str, str]:
@@ -50,41 +60,59 @@ def flat(setting: Setting) -> dict[str, str]:
         if isinstance(value, Mapping):
             found |= {f"{name}.{below}": text for below, text in flat(value).items()}
         else:
-            found[name] = f"{value:g}" if isinstance(value, float) else str(value)
+            found[name] = str(value) if value != "" else "''"
     return found
 
 
-def row(setting: Setting, metric: str, folder: Path, run: Path) -> Row:
+def failed(sweep: str, setting: Setting, metric: str, error: str) -> Row:
+    """The row of a run that has no figure."""
+    options = flat(setting)
+    return Row(options, options.pop(SEED, ""), sweep, metric, None, error)
+
+
+def row(sweep: str, setting: Setting, metric: str, folder: Path, run: Path) -> Row:
     """The row of a run that is over, in a sweep's folder.
 
     Raises:
         ConfigError: where its result has no such figure.
-        RunError: where that is not a number, or its record cannot be read.
+        RunError: where that is not a number, or its record is damaged.
     """
-    result, config = runs.read_result(run), runs.read_config(run)
-    if result.get(metric, 0) is None:
-        raise RunError(f"its {metric} is not a number")
-    value = result.get(metric)
-    if not isinstance(value, (int, float)):
+    result = runs.read_result(run)
+    if metric not in result:
         figures = ", ".join(name for name, figure in result.items() if isinstance(figure, float))
         raise ConfigError(f"the runs have no figure {metric!r}; they have {figures}")
+    if result[metric] is None:
+        raise RunError(f"its {metric} is not a number")
     options = flat(setting)
-    seed = options.pop(SEED, str(result["seed"]))
-    head = config["model"].get("init_args", {}).get("head", {})
-    return Row(
-        options,
-        seed,
-        metric,
-        float(value),
-        next((record[ALPHA] for record in reversed(runs.read_metrics(run)) if ALPHA in record), None),
-        head.get("init_args", {}).get("num_classes"),
-        int(result["steps"]),
-        float(result["seconds"]),
-        str(result["data/source"]),
-        str(result["device"]),
-        str(result["versions"]),
-        run.relative_to(folder).as_posix(),
-    )
+    head = _head(run)
+    class_path = head.get("class_path", "")
+    try:
+        return Row(
+            options,
+            options.pop(SEED, str(result["seed"])),
+            sweep,
+            metric,
+            float(result[metric]),
+            head=class_path.rpartition(".")[2],
+            alpha=next((record[ALPHA] for record in reversed(runs.read_metrics(run)) if ALPHA in record), None),
+            classes=head.get("init_args", {}).get("num_classes"),
+            steps=int(result["steps"]),
+            seconds=float(result["seconds"]),
+            data=str(result["data/source"]),
+            device=str(result["device"]),
+            versions=str(result["versions"]),
+            run=run.relative_to(folder).as_posix(),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{run / runs.RESULT_FILE} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _head(run: Path) -> dict[str, Any]:
+    """The head of a run's configuration, nothing where it has none."""
+    found: Any = runs.read_config(run)
+    for name in ("model", "init_args", "head"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
@@ -92,10 +120,10 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     options = list(dict.fromkeys(name for row in rows for name in row.options))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*options, SEED, *FIXED])
+    writer.writerow([*(DASHES + name for name in (*options, SEED)), *(column.name for column in _COLUMNS)])
     for row in rows:
-        fixed = ("" if (cell := getattr(row, name)) is None else cell for name in FIXED)
-        writer.writerow([*(row.options.get(name, "") for name in options), row.seed, *fixed])
+        cells = ("" if (cell := getattr(row, column.name)) is None else cell for column in _COLUMNS)
+        writer.writerow([*(row.options.get(name, "") for name in options), row.seed, *cells])
     beside = path.with_suffix(".part")
     beside.write_text(text.getvalue())
     beside.replace(path)
@@ -109,7 +137,7 @@ def read(path: Path) -> list[Row]:
     """
     try:
         with path.open(newline="") as file:
-            found = [_row(cells) for cells in csv.DictReader(file)]
+            found = [_row(cells) for cells in csv.DictReader(file, restkey="", strict=True)]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"{path} holds no rows of a sweep: {type(error).__name__}: {error}") from error
     if not found:
@@ -118,18 +146,14 @@ def read(path: Path) -> list[Row]:
 
 
 def _row(cells: Mapping[str, str]) -> Row:
-    options = {name: cell for name, cell in cells.items() if cell and name != SEED and name not in FIXED}
-    return Row(
-        options,
-        cells[SEED],
-        cells["metric"],
-        float(cells["value"]),
-        float(cells["alpha"]) if cells["alpha"] else None,
-        int(cells["classes"]) if cells["classes"] else None,
-        int(cells["steps"]),
-        float(cells["seconds"]),
-        *(cells[name] for name in ("data", "device", "versions", "run")),
-    )
+    if "" in cells:
+        raise ValueError("a line has more cells than the first")
+    options = {name.removeprefix(DASHES): cell for name, cell in cells.items() if name.startswith(DASHES) and cell}
+    known: dict[str, Any] = {}
+    for column in _COLUMNS:
+        parse, cell = _PARSED.get(column.type), cells[column.name]
+        known[column.name] = cell if parse is None else parse(cell) if cell else None
+    return Row(options, options.pop(SEED, ""), **known)
 
 
 def variants(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -144,7 +168,9 @@ def names(options: Sequence[Mapping[str, str]]) -> list[str]:
     """What each combination of options is called: the values in which it differs from others."""
     every = list(dict.fromkeys(name for one in options for name in one))
     differing = [name for name in every if len({one.get(name) for one in options}) > 1]
-    return [
+    exact = [
         ", ".join(f"{name.rpartition('.')[2]} {one[name]}" for name in differing if name in one) or "the configuration"
         for one in options
     ]
+    short = [", ".join(part.removesuffix(".0") for part in name.split(", ")) for name in exact]
+    return short if len(set(short)) == len(set(exact)) else exact

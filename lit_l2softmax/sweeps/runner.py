@@ -1,24 +1,26 @@
 """Runs the settings of a sweep side by side, each as a process of its own, and finds those again that are over.
 
 A run that is over is one whose ``result.json`` is there, which is written whole or not at all: there is no other memory
-of what was done, so nothing is lost or repeated however the sweep ends.
+of what was done, so a run that is over is not repeated, however the sweep ended.
 """
 
 import hashlib
-import json
 import os
+import signal
 import subprocess
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lit_l2softmax.runs import RESULT_FILE
 
-from .definition import Setting, Sweep
+from .definition import Setting, Sweep, key
 
 OUTPUT_FILE = "output.txt"
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a closed terminal is the third
 POLL_S = 0.1
 GRACE_S = 10.0
 
@@ -34,8 +36,7 @@ class Ended:
 
 def place(folder: Path, setting: Setting) -> Path:
     """The folder of a setting's run, under a name of its own."""
-    text = json.dumps(dict(setting), sort_keys=True, default=str)
-    return folder / "runs" / hashlib.sha256(text.encode()).hexdigest()[:12]
+    return folder / "runs" / hashlib.sha256(key(setting).encode()).hexdigest()[:12]
 
 
 def finished(folder: Path, setting: Setting) -> Path | None:
@@ -68,7 +69,10 @@ def run(
             for slot in range(jobs):
                 if slot not in processes and waiting:
                     setting = waiting.popleft()
-                    processes[slot] = setting, _start(sweep, setting, folder, _share(jobs, devices, slot))
+                    try:
+                        processes[slot] = setting, _start(sweep, setting, folder, _share(jobs, devices, slot))
+                    except OSError as error:
+                        yield Ended(setting, None, f"cannot be started: {error}")
             running[:] = [setting for setting, _ in processes.values()]
             time.sleep(POLL_S)
             for slot, (setting, process) in list(processes.items()):
@@ -76,14 +80,30 @@ def run(
                     del processes[slot]
                     yield _ended(setting, folder, process.returncode)
     finally:  # whoever asked has had enough: nothing is left running behind their back
-        for _, process in processes.values():
-            process.terminate()
-        for _, process in processes.values():
+        running.clear()
+        _end([process for _, process in processes.values()])
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ends processes and what they have started, with some time to end well; a second Ctrl-C does not cut that off."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
+    try:
+        for process in processes:
+            _signal(process, signal.SIGTERM)
+        for process in processes:
             try:
                 process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
-                process.kill()
+                _signal(process, signal.SIGKILL)
                 process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.killpg(process.pid, number)
 
 
 def _start(sweep: Sweep, setting: Setting, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -105,7 +125,11 @@ def _share(jobs: int, devices: int, slot: int) -> dict[str, str]:
     """The environment of a run: its share of the cores, and one of the GPUs."""
     threads = max(1, cores() // jobs)
     mine = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    return mine if devices == 0 else {**mine, "CUDA_VISIBLE_DEVICES": str(slot % devices)}
+    if devices == 0:
+        return mine
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = allowed.split(",") if allowed else [str(number) for number in range(devices)]
+    return {**mine, "CUDA_VISIBLE_DEVICES": names[slot % devices]}
 
 
 def cores() -> int:

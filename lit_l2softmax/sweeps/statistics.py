@@ -17,7 +17,7 @@ class Estimate:
         deviation: standard deviation between seeds, with n - 1; NaN of a single one.
         low: where the mean of all seeds lies with a confidence of 95 %, by Student's t; NaN of a single one.
         high: the same, from above.
-        p: how probable a mean this far from zero would be if all seeds' were zero, by the same t; NaN of a single one.
+        p: how probable a mean this far from zero were if that of all seeds was zero, by the same t; NaN of one alone.
     """
 
     n: int
@@ -52,7 +52,7 @@ def difference(values: Mapping[str, float], baseline: Mapping[str, float]) -> Es
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:
-    """The p-values of several comparisons made at once, so that one in twenty such sets errs, not one comparison.
+    """The p-values of several comparisons made at once, so that at most one in twenty such sets errs, not comparisons.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
     """

@@ -1,77 +1,86 @@
 """The table of a sweep: each variant over its seeds, and how far it is from the baseline, the first of them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from .rows import Row, variants
 from .statistics import Estimate, adjusted, difference, estimate
 
 COLUMNS = ("variant", "runs", "mean", "standard deviation", "95 % interval")
 EXPLAINED = """\
-Intervals are Student's over seeds: where the mean of all seeds lies. A difference is taken seed by seed; its p is of a
-paired t-test, adjusted for all of these comparisons at once (Holm). Differences with a p above .05 are not told from
-chance by these runs."""
+Intervals are Student's over seeds: where the mean of all seeds lies, each by itself. A difference is taken seed by
+seed; its p is of a paired t-test and adjusted for all of these comparisons at once (Holm), which its interval is not.
+Differences with a p above .05 are not told from chance by these runs."""
 
 
-def markdown(rows: Sequence[Row], title: str) -> str:
+def markdown(rows: Sequence[Row]) -> str:
     """The whole table with what it stands on; the first variant is the baseline."""
     named = variants(rows)
     baseline = next(iter(named))
     first = by_seed(named[baseline])
-    others = [difference(by_seed(of), first) for name, of in named.items() if name != baseline]
-    holm = iter(adjusted([one.p for one in others if one is not None and not math.isnan(one.p)]))
+    apart = {name: difference(by_seed(of), first) for name, of in named.items() if name != baseline}
+    compared = [name for name, one in apart.items() if one is not None and not math.isnan(one.p)]
+    holm = dict(zip(compared, adjusted([apart[name].p for name in compared]), strict=True))  # type: ignore[union-attr]
     lines = [
-        f"# {title}",
+        f"# {rows[0].sweep}",
         "",
         *stands_on(rows),
         "",
         _cells((*COLUMNS, f"difference to {baseline}", "p")),
         _cells(["---"] * (len(COLUMNS) + 2)),
-        _cells((*_figures(baseline, named[baseline]), "", "")),
     ]
-    for (name, of), apart in zip(list(named.items())[1:], others, strict=True):
-        lines.append(_cells((*_figures(name, of), *_apart(apart, holm))))
+    for name, of in named.items():
+        lines.append(_cells((name, *_figures(of), *_apart(apart.get(name), len(by_seed(of)), holm.get(name)))))
     return "\n".join([*lines, "", EXPLAINED, ""])
 
 
 def by_seed(rows: Sequence[Row]) -> dict[str, float]:
-    """The value of each seed."""
-    return {row.seed: row.value for row in rows}
+    """The value of each seed whose run has one."""
+    return {row.seed: row.value for row in rows if row.value is not None}
 
 
 def stands_on(rows: Sequence[Row]) -> list[str]:
     """What was measured, on what, by what."""
+    good = [row for row in rows if row.value is not None]
 
     def all_of(name: str) -> str:
-        return "; ".join(dict.fromkeys(str(getattr(row, name)) for row in rows))
+        return "; ".join(dict.fromkeys(str(getattr(row, name)) for row in good))
 
-    steps = ", ".join(f"{steps:,}" for steps in sorted({row.steps for row in rows}))
+    steps = ", ".join(f"{steps:,}" for steps in sorted({row.steps or 0 for row in good}))
+    bad = f", of which {len(rows) - len(good)} failed" if len(good) < len(rows) else ""
     return [
-        f"`{all_of('metric')}` after {steps} steps, {len(rows)} runs, tested on {all_of('data')}.",
+        f"`{rows[0].metric}` after {steps} steps, {len(rows)} runs{bad}, tested on {all_of('data')}.",
         f"{all_of('device')}; {all_of('versions')}.",
     ]
 
 
-def _figures(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    over = estimate([row.value for row in rows])
-    return name, str(over.n), f"{over.mean:.4f}", _or_none(over.deviation), _interval(over, "")
+def _figures(rows: Sequence[Row]) -> tuple[str, ...]:
+    values = list(by_seed(rows).values())
+    count = f"{len(values)}" if len(values) == len(rows) else f"{len(values)} of {len(rows)}, the others failed"
+    if not values:
+        return count, "", "", ""
+    over = estimate(values)
+    return count, _number(over.mean), _number(over.deviation), _interval(over)
 
 
-def _apart(apart: Estimate | None, holm: Iterator[float]) -> tuple[str, str]:
+def _apart(apart: Estimate | None, runs: int, p: float | None) -> tuple[str, str]:
     if apart is None:
-        return "no seed in common", ""
-    if math.isnan(apart.p):
-        return f"{apart.mean:+.4f}", ""
-    return f"{apart.mean:+.4f} ({_interval(apart, '+')})", f"{next(holm):.2g}"
+        return "", ""
+    said = f"{_number(apart.mean, '+')}" + (f" ({_interval(apart, '+')})" if apart.n > 1 else "")
+    seeds = f", {apart.n} seeds in common" if apart.n < runs else ""
+    return said + seeds, "" if p is None else f"{p:.2g}" if p >= 1e-3 else "< 0.001"
 
 
-def _interval(of: Estimate, sign: str) -> str:
-    return "" if math.isnan(of.low) else f"{of.low:{sign}.4f} to {of.high:{sign}.4f}"
+def _interval(of: Estimate, sign: str = "") -> str:
+    return "" if math.isnan(of.low) else f"{_number(of.low, sign)} to {_number(of.high, sign)}"
 
 
-def _or_none(number: float) -> str:
-    return "" if math.isnan(number) else f"{number:.4f}"
+def _number(number: float, sign: str = "") -> str:
+    """Four decimals, which a share wants, or three digits of what is smaller than they show."""
+    if math.isnan(number):
+        return ""
+    return f"{number:{sign}.4f}" if abs(number) >= 1e-3 or number == 0 else f"{number:{sign}.2g}"
 
 
 def _cells(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
