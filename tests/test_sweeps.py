@@ -1,5 +1,6 @@
 """Sweeps: what a file means, what is run of it, and what its runs say together."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from matplotlib.collections import PolyCollection
 from PIL import Image
 from scipy import stats
 
@@ -24,7 +26,7 @@ from lit_l2softmax import shipped
 from lit_l2softmax.__main__ import main
 from lit_l2softmax.commands import sweep as command
 from lit_l2softmax.errors import ConfigError
-from lit_l2softmax.sweeps import definition, rows, runner, statistics, table
+from lit_l2softmax.sweeps import chart, definition, rows, runner, statistics, table
 from lit_l2softmax.sweeps.definition import Parameter, Sweep
 
 RESULTS = Path(__file__).parents[1] / "bench" / "results" / "sweeps"
@@ -400,6 +402,58 @@ def test_the_chart_and_the_table_are_the_rows_bit_for_bit(tmp_path, capsys):
         assert len(files[0][1]) > 5000
 
 
+def drawn_of(there):
+    """The axes of the chart of rows."""
+    figures = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(chart, "save", lambda figure, _: figures.append(figure))
+        chart.draw(Path("nowhere"), there)
+    (axes,) = figures[0].axes
+    return axes, {line.get_label(): line for line in axes.lines}
+
+
+def test_the_chart_shows_means_intervals_and_the_papers_bound():
+    plain = made([0.90, 0.92, None], **{"model.head.alpha": "0.0"})
+    sixteen = made([0.93, 0.97], **{"model.head.alpha": "16.0"})
+    learned = [
+        dataclasses.replace(row, alpha=20.0 + row.value)
+        for row in made([0.5, 0.7], **{"model.head.alpha": "16.0", "model.head.learn_alpha": "true"})
+    ]
+    axes, lines = drawn_of([*plain, *sixteen, *made([0.91, 0.95]), *learned])
+    assert lines["L2-constrained softmax"].get_xydata().tolist() == [
+        [5, pytest.approx(0.93)],
+        [16, pytest.approx(0.95)],
+    ]
+    assert lines["L2-constrained softmax"].get_color() == chart.L2
+    assert lines["plain softmax, alpha 0"].get_ydata()[0] == pytest.approx(0.91)
+    assert lines["plain softmax, alpha 0"].get_color() == chart.PLAIN
+    assert lines["lower bound of arXiv:1703.09507, 4.28"].get_xdata()[0] == pytest.approx(math.log(0.9 * 8 / 0.1))
+    (filled,) = (drawn for drawn in axes.collections if isinstance(drawn, PolyCollection))
+    band = filled.get_paths()[0].vertices
+    low, high = stats.t.interval(0.95, 1, 0.95, stats.sem([0.93, 0.97]))
+    at_sixteen = band[band[:, 0] == 16][:, 1]
+    assert (at_sixteen.min(), at_sixteen.max()) == pytest.approx((low, high))
+    (where,) = (text.xy for text in axes.texts if text.get_text() == "learned,\nfrom 16")
+    assert where == pytest.approx((20.6, 0.6))
+    dots = sorted(
+        tuple(point) for line in axes.lines if line.get_marker() == "." for point in line.get_xydata().tolist()
+    )
+    assert dots == [(5, 0.91), (5, 0.95), (16, 0.93), (16, 0.97), (20.6, 0.5), (20.6, 0.7)]
+    assert axes.get_xlabel() == "alpha, the length of every feature"
+
+
+def test_the_bound_is_not_drawn_where_alpha_is_another_one():
+    batch = [dataclasses.replace(row, head="TutorialL2SoftmaxHead") for row in made([0.9, 0.8])]
+    axes, lines = drawn_of([*batch, *made([0.7, 0.6], **{"model.head.alpha": "9.0"})])
+    assert not any("bound" in label for label in lines)
+    assert axes.get_xlabel() == "alpha"
+    others = [{"model.network.alpha": "1"}, {"model.network.alpha": "2"}]
+    axes, _ = drawn_of([row for options in others for row in made([0.9], **options)])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["alpha 1", "alpha 2"]
+    axes, _ = drawn_of([*made([0.9]), *made([0.8], **{"model.head.alpha": "None"})])
+    assert len(axes.get_yticklabels()) == 2
+
+
 @pytest.mark.parametrize("committed", sorted(RESULTS.glob("*.csv")), ids=lambda file: file.stem)
 def test_what_is_committed_is_what_its_rows_show(committed, tmp_path):
     shutil.copy(committed, tmp_path)
@@ -520,6 +574,14 @@ def test_a_figure_that_no_run_has_is_named_with_those_they_have(over, capsys):
     assert said == "error: the runs have no figure 'test/acuracy'; they have test/accuracy, test/loss, seconds\n"
 
 
+def test_two_sweeps_are_not_at_work_in_one_folder(over, capsys):
+    file, folder, _ = over
+    with command._claimed(folder, "base"):
+        said = swept(capsys, file, "--folder", folder, expect=2).err
+        assert said == f"error: another sweep is running in {folder}; wait for its end, or --folder\n"
+    swept(capsys, file, "--folder", folder)
+
+
 def test_another_configuration_does_not_go_on_in_the_same_folder(over, capsys, monkeypatch):
     file, folder, _ = over
     monkeypatch.setattr(command, "_base_configuration", lambda *_: "another")
@@ -604,7 +666,9 @@ def test_an_option_that_fit_does_not_know_is_named_before_anything_runs(tmp_path
 
 
 def test_help_needs_no_file(capsys):
-    assert "sweep FILE [--folder FOLDER] [--jobs N]" in swept(capsys, "--help").out
+    said = swept(capsys, "--help").out
+    assert "sweep FILE [--folder FOLDER] [--jobs N]" in said
+    assert said.endswith("shipped: mnist_alpha, mnist_alpha_long, mnist_alpha_tutorial\n")
 
 
 @pytest.mark.parametrize("name", shipped.sweeps())

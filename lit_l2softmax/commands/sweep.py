@@ -1,19 +1,21 @@
 """``sweep``: runs every setting of a sweep's file side by side and shows what they say together."""
 
 import argparse
+import fcntl
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from lit_l2softmax.errors import ConfigError, RunError
 from lit_l2softmax.messages import one_line
 from lit_l2softmax.program import COMMANDS, PROGRAM
-from lit_l2softmax.shipped import sweep_file
+from lit_l2softmax.shipped import sweep_file, sweeps
 
 if TYPE_CHECKING:
     from lit_l2softmax.sweeps.definition import Setting, Sweep
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs") / "sweeps"
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
 CONFIG_FILE = "config.yaml"
+LOCK_FILE = ".lock"
 
 HELP = f"""usage: {PROGRAM} sweep FILE [--folder FOLDER] [--jobs N]
        {PROGRAM} sweep --redraw SWEEP.csv
@@ -32,6 +35,8 @@ HELP = f"""usage: {PROGRAM} sweep FILE [--folder FOLDER] [--jobs N]
   --folder FOLDER    where its runs go (default: {RUNS}/NAME); what is over there is not run again
   --jobs N           runs at a time (default: one a GPU, or one a core)
   --redraw FILE      writes table and chart of rows beside them, without running anything
+
+shipped: {", ".join(sweeps())}
 """
 
 
@@ -81,14 +86,21 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _swept(path: Path, folder: Path | None, jobs: int | None) -> int:
-    from lit_l2softmax.sweeps import definition, rows, runner
-    from lit_l2softmax.sweeps.progress import Progress
+    from lit_l2softmax.sweeps import definition
 
     sweep = definition.read(path)
     settings = sweep.settings()
-    places = {definition.key(setting): place for place, setting in enumerate(settings)}
     folder = folder or RUNS / sweep.folder_name
-    _claim(folder, _base_configuration(path, sweep, settings[0]))
+    with _claimed(folder, _base_configuration(path, sweep, settings[0])):
+        return _compared(sweep, settings, folder, jobs)
+
+
+def _compared(sweep: "Sweep", settings: "list[Setting]", folder: Path, jobs: int | None) -> int:
+    """Runs what is not over in a folder, and writes rows, table and chart of all."""
+    from lit_l2softmax.sweeps import definition, rows, runner
+    from lit_l2softmax.sweeps.progress import Progress
+
+    places = {definition.key(setting): place for place, setting in enumerate(settings)}
     devices = _devices()
     jobs = min(len(settings), jobs or devices or runner.cores())
     running: list[definition.Setting] = []
@@ -98,12 +110,12 @@ def _swept(path: Path, folder: Path | None, jobs: int | None) -> int:
     print(f"{sweep.name}: {len(settings)} runs, {len(over)} of them over; {jobs} at a time; {folder}", flush=True)
 
     def count(setting: definition.Setting, run: Path | None, error: str = "") -> None:
-        try:
-            if run is None:
-                raise RunError(error)
-            one = rows.row(sweep.name, setting, sweep.metric, folder, run)
-        except RunError as refused:
-            one = rows.failed(sweep.name, setting, sweep.metric, str(refused))
+        one = rows.failed(sweep.name, setting, sweep.metric, error)
+        if run is not None:
+            try:
+                one = rows.row(sweep.name, setting, sweep.metric, folder, run)
+            except RunError as refused:
+                one = replace(one, error=str(refused))
         found[places[definition.key(setting)]] = one
         progress.ended(setting, one.value, one.error)
 
@@ -149,23 +161,31 @@ def _answer(command: list[str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def _claim(folder: Path, configuration: str) -> None:
-    """Makes a sweep's folder, or goes on in it.
+def _claimed(folder: Path, configuration: str) -> IO[str]:
+    """Makes a sweep's folder, or goes on in it; it is this process's until the file that is returned is closed.
 
     Raises:
-        ConfigError: where it holds another sweep's runs, or cannot be made.
+        ConfigError: where it is another sweep's, now or of old, or cannot be made.
     """
     kept = folder / CONFIG_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK_FILE).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise ConfigError(f"another sweep is running in {folder}; wait for its end, or --folder") from error
         if not kept.is_file():
             kept.write_text(configuration)
         elif kept.read_text() != configuration:
+            lock.close()
             raise ConfigError(f"{folder} holds runs of another configuration; name another place with --folder")
     except OSError as error:
         raise ConfigError(
             f"the sweep's folder {folder} cannot be written ({error.strerror}); name another place with --folder"
         ) from error
+    return lock
 
 
 def _devices() -> int:
