@@ -491,10 +491,12 @@ def test_a_sweep_runs_what_is_not_over_and_survives_a_bad_run(tmp_path, capsys):
     first = swept(capsys, file, "--folder", folder, expect=1).out.splitlines()
     assert first[0].startswith(f"alpha: 2 runs, 0 of them over; {min(2, runner.cores())} at a time; {folder}")
     good, bad = sorted(line.partition("] ")[2] for line in first[1:3])[::-1]
-    assert re.fullmatch(r"alpha 5, seed 3: test/accuracy 0\.\d{4}", good)
+    assert re.fullmatch(r"alpha 5, seed 3: test/accuracy 0\.\d+", good)
     assert bad == "alpha -1, seed 3: failed: alpha must be 0 (plain softmax) or a finite positive number, got -1.0"
     assert first[3:] == [str(folder / f"sweep.{suffix}") for suffix in ("csv", "md", "png")]
-    (row,) = rows.read(folder / "sweep.csv")
+    row, died = rows.read(folder / "sweep.csv")
+    assert (died.value, died.options) == (None, {"model.head.alpha": "-1.0"})
+    assert died.error == "alpha must be 0 (plain softmax) or a finite positive number, got -1.0"
     run = folder / row.run
     result = json.loads((run / "result.json").read_text())
     assert (row.options, row.seed, row.value) == ({"model.head.alpha": "5.0"}, "3", result["test/accuracy"])
