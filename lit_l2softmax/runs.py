@@ -14,6 +14,7 @@ import json
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
@@ -173,16 +174,8 @@ def read_result(run: Path) -> dict[str, Any]:
     Raises:
         RunError: where there is none, or it is damaged.
     """
-    file = run / RESULT_FILE
-    try:
-        content = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise RunError(f"{run} has no {RESULT_FILE}: its training was interrupted, or it is no run folder") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} is damaged: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{file} is damaged: it holds no figures")
-    return content
+    absent = f"{run} has no {RESULT_FILE}: its training was interrupted, or it is no run folder"
+    return _mapping(run / RESULT_FILE, json.loads, absent, "no figures")
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -191,15 +184,19 @@ def read_config(run: Path) -> dict[str, Any]:
     Raises:
         RunError: where there is none, or it is damaged.
     """
-    file = run / CONFIG_FILE
+    absent = f"{run} is not a run folder: it has no {CONFIG_FILE}"
+    return _mapping(run / CONFIG_FILE, yaml.safe_load, absent, "no configuration")
+
+
+def _mapping(file: Path, parse: Callable[[str], Any], absent: str, instead: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text())
+        content = parse(file.read_text())
     except FileNotFoundError as error:
-        raise RunError(f"{run} is not a run folder: it has no {CONFIG_FILE}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunError(absent) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:  # a text's and JSON's errors are ValueErrors
         raise RunError(f"{file} is damaged: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise RunError(f"{file} is damaged: it holds no configuration")
+        raise RunError(f"{file} is damaged: it holds {instead}")
     return content
 
 
@@ -212,11 +209,8 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     file = run / METRICS_FILE
     try:
         with file.open(newline="") as opened:
-            return [
-                {name: float(cell) for name, cell in cells.items() if cell}
-                for cells in csv.DictReader(opened, strict=True)
-            ]
+            return [{name: float(cell) for name, cell in cells.items() if cell} for cells in csv.DictReader(opened)]
     except FileNotFoundError as error:
         raise RunError(f"{run} has no {METRICS_FILE}: its training was interrupted, or it is no run folder") from error
-    except (OSError, UnicodeDecodeError, csv.Error, TypeError, ValueError) as error:
+    except (OSError, csv.Error, TypeError, ValueError) as error:
         raise RunError(f"{file} is damaged: {' '.join(str(error).split())}") from error

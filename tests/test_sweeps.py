@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,13 @@ def test_a_grid_is_every_combination_one_variant_after_the_other(tmp_path):
     assert (sweep.name, sweep.metric) == ("alpha", "test/accuracy")
     expected = [{"model.head.alpha": a, "seed_everything": s} for a, s in itertools.product((0.0, 5.0), (0, 1))]
     assert sweep.settings() == expected
+    later = {"seed_everything": {"values": [0, 1]}, "trainer.max_steps": {"values": [5, 6]}}
+    settings = definition.read(written(tmp_path / "b.yaml", parameters=later)).settings()
+    assert [tuple(one.values()) for one in settings] == [(5, 0), (5, 1), (6, 0), (6, 1)]
+
+
+def test_a_setting_is_the_same_in_any_order():
+    assert definition.key({"a": 1, "b": {"c": 2, "d": 3}}) == definition.key({"b": {"d": 3, "c": 2}, "a": 1})
 
 
 def test_a_command_line_is_the_one_that_wandbs_agent_makes(tmp_path):
@@ -259,6 +267,25 @@ def test_who_does_not_end_when_asked_is_killed_with_what_it_started(tmp_path, mo
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_interruption_does_not_leave_a_run_behind(monkeypatch):
+    monkeypatch.setattr(runner, "GRACE_S", 1.0)
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, start_new_session=True)
+    child.stdout.readline()
+    child.stdout.close()
+    again = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    again.start()
+    runner._end([child])
+    again.join()
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_a_reason_is_the_last_error_or_the_last_words():
+    assert runner.reason(["error: one", "error: two", "bye"], 2) == "two"
+    assert runner.reason(["hello", "Killed", ""], -9) == "Killed (exit status -9)"
+    assert runner.reason([], 1) == "it said nothing (exit status 1)"
 
 
 def test_who_stops_waiting_leaves_nothing_running(tmp_path, started, monkeypatch):

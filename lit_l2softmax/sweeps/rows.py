@@ -85,7 +85,6 @@ def row(sweep: str, setting: Setting, metric: str, folder: Path, run: Path) -> R
         raise RunError(f"its {metric} is not a number")
     options = flat(setting)
     head = _head(run)
-    class_path = head.get("class_path", "")
     try:
         return Row(
             options,
@@ -93,9 +92,9 @@ def row(sweep: str, setting: Setting, metric: str, folder: Path, run: Path) -> R
             sweep,
             metric,
             float(result[metric]),
-            head=class_path.rpartition(".")[2],
+            head=str(head.get("class_path", "")).rpartition(".")[2],
             alpha=next((record[ALPHA] for record in reversed(runs.read_metrics(run)) if ALPHA in record), None),
-            classes=head.get("init_args", {}).get("num_classes"),
+            classes=(head.get("init_args") or {}).get("num_classes"),
             steps=int(result["steps"]),
             seconds=float(result["seconds"]),
             data=str(result["data/source"]),
@@ -137,8 +136,8 @@ def read(path: Path) -> list[Row]:
     """
     try:
         with path.open(newline="") as file:
-            found = [_row(cells) for cells in csv.DictReader(file, restkey="", strict=True)]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+            found = [_row(cells) for cells in csv.DictReader(file, restkey="")]
+    except (OSError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"{path} holds no rows of a sweep: {type(error).__name__}: {error}") from error
     if not found:
         raise ConfigError(f"{path} holds no rows of a sweep: it is empty")
