@@ -35,7 +35,8 @@ class _Scores(torch.autograd.Function):
         # The rows are divided and not the products, which a row of large numbers would make infinite.
         u = x / norm.clamp_min(eps)
         v = w / class_norms[0].clamp_min(eps) if normalize_weight else w
-        scores = (u @ v.T).mul_(alpha) if _fewer_scores(x, w) else u.mul_(alpha) @ v.T
+        # Not in place: torch 2.11 compiles a Function that changes its own result into one without a gradient.
+        scores = (u @ v.T) * alpha if _fewer_scores(x, w) else u.mul_(alpha) @ v.T
         return scores, norm, *class_norms
 
     @staticmethod
