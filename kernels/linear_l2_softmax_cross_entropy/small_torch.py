@@ -35,9 +35,12 @@ class _Scores(torch.autograd.Function):
         # The rows are divided and not the products, which a row of large numbers would make infinite.
         u = x / norm.clamp_min(eps)
         v = w / class_norms[0].clamp_min(eps) if normalize_weight else w
-        # Not in place: torch 2.11 compiles a Function that changes its own result into one without a gradient.
-        scores = (u @ v.T) * alpha if _fewer_scores(x, w) else u.mul_(alpha) @ v.T
-        return scores, norm, *class_norms
+        # With beta 0 the norms give the sum its dtype alone, but in what torch.compile makes of one row an infinite one
+        # would count. Nothing is changed in place: torch 2.11 compiles a Function that changes its own result into one
+        # without a gradient.
+        if torch.compiler.is_compiling():
+            return (u @ v.T) * alpha, norm, *class_norms
+        return torch.addmm(norm, u, v.T, beta=0, alpha=alpha), norm, *class_norms
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
