@@ -63,6 +63,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from .commands.sweep import main as sweep
 
         return sweep
+    if name == "report":
+        from .commands.report import main as report
+
+        return report
     if name == "doctor":
         from .commands.doctor import main as doctor
 

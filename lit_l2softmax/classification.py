@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 import torch
 from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from .callbacks import ExponentialMovingAverage, MistakeReport
 from .errors import DataError
@@ -48,8 +48,10 @@ class LitClassification(LightningModule):
     Metrics: every ``log_every_n_steps`` steps ``train/loss`` and ``train/accuracy`` of the batch,
     ``train/feature_norm`` (the mean length of its features before the constraint), ``train/alpha`` and
     ``train/learning_rate``; with a penalty also ``train/cross_entropy`` and ``train/penalty/*``, whose sum is the loss.
-    ``val/*`` and ``test/*`` are means over all samples, without a penalty, ``*/images`` how many those are. Data that
-    validate on something else say so by a ``validation_name``, which is then the metrics'.
+    ``val/*`` and ``test/*`` are means over all samples, without a penalty, ``*/images`` how many those are;
+    ``*/calibration_error`` is how far the probability of what is predicted is from the share that is right, both of
+    fifteen equal bins of that probability, weighted by their samples (arXiv:1706.04599). Data that validate on
+    something else say so by a ``validation_name``, which is then the metrics'.
     """
 
     validation_metrics: ClassVar[dict[str, str]] = {"val/accuracy": "max", "val/loss": "min"}
@@ -76,6 +78,7 @@ class LitClassification(LightningModule):
         if compile_network is not None:
             network.compile(mode=compile_network)
         self.accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
+        self.calibration_error = MulticlassCalibrationError(self.num_classes, n_bins=15, validate_args=False)
 
     @property
     def num_classes(self) -> int:
@@ -136,6 +139,8 @@ class LitClassification(LightningModule):
         self.accuracy.update(logits, labels)
         self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels))
         self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
+        self.calibration_error.update(logits.float().softmax(1), labels)
+        self.log(f"{stage}/calibration_error", self.calibration_error, on_epoch=True)
         self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum")
         return logits
 

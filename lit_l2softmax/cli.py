@@ -31,12 +31,13 @@ from . import (
     plots,
     runs,
 )
-from .callbacks import ConfiguredOptimizer, LastCheckpoint, PlainProgress, RunConfig, TerminalProgress
+from .callbacks import ConfiguredOptimizer, LastCheckpoint, PlainProgress, RunConfig, TerminalProgress, TrainingMonitor
 from .data.pictures import Ink
 from .errors import ConfigError
 from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
 from .messages import nearest_or_all, one_line
 from .program import LIGHTNING, PROGRAM
+from .reports import run_page
 
 
 class LitCLI(LightningCLI):
@@ -171,7 +172,7 @@ class LitCLI(LightningCLI):
             kwargs["logger"] = False
         else:
             kwargs["default_root_dir"] = str(self.run_folder)
-            callbacks.append(ConfiguredOptimizer())
+            callbacks += [ConfiguredOptimizer(), TrainingMonitor()]
             callbacks.append(LastCheckpoint(self.run_folder / "checkpoints" / "last.ckpt"))
             callbacks.append(RunConfig(self.run_folder / runs.CONFIG_FILE, runs.CONFIG_KEY, self._config_as_told))
             if options.logger in (None, True):
@@ -266,6 +267,7 @@ class LitCLI(LightningCLI):
             **selected,
             **scores,
             "data/source": getattr(self.datamodule, "resolved_source", _title(self.datamodule)),
+            "data/title": _title(self.datamodule),
             "checkpoint": str(judged.relative_to(self.run_folder)),
             "selected_by": next(iter(selected), None),
             "seed": self.config.fit.seed_everything,
@@ -278,6 +280,10 @@ class LitCLI(LightningCLI):
         runs.write_result(self.run_folder, result)
         chosen = f"best by {checkpoint.monitor}" if selected else "last; nothing was selected"
         print(f"{_line(scores, self.datamodule)} ({chosen}; {steps:,} steps, {result['seconds']:.0f} s)")
+        try:
+            run_page.write(self.run_folder)
+        except OSError as error:
+            print(f"warning: report.html could not be written: {error.strerror}", file=sys.stderr)
         print(self.run_folder)
 
     # ---- validate, test, predict: Lightning's own, on weights that are known to fit, with the figures in one line

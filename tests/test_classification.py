@@ -210,3 +210,16 @@ def test_a_compiled_network_trains_as_the_other_does(fit):
         losses.append((result_of(run)["test/loss"], list(weights)))
     assert losses[0][1] == losses[1][1]
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-2)
+
+
+def test_the_calibration_error_is_how_far_probabilities_are_from_what_is_right(monkeypatch):
+    network = torch.nn.Identity()
+    network.out_features = 2
+    module = LitClassification(network, L2SoftmaxLoss(in_features=2, num_classes=2, alpha=1.0))
+    # Probabilities of the prediction .6, .6, .9 in two of fifteen bins; half and all of them are right.
+    probabilities = torch.tensor([[0.6, 0.4], [0.4, 0.6], [0.1, 0.9]])
+    labels = torch.tensor([0, 0, 1])
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    monkeypatch.setattr(L2SoftmaxLoss, "logits", lambda self, features: features)
+    module._evaluate((probabilities.log(), labels), "test")
+    assert float(module.calibration_error.compute()) == pytest.approx((2 * 0.1 + 1 * 0.1) / 3, abs=1e-6)

@@ -44,6 +44,7 @@ def test_a_run_leaves_one_folder_with_its_config_metrics_checkpoints_and_result(
         "config.yaml",
         "metrics.csv",
         "plots",
+        "report.html",
         "result.json",
     ]
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", run.name)
@@ -65,7 +66,8 @@ def test_a_run_leaves_one_folder_with_its_config_metrics_checkpoints_and_result(
 
     *progress, line, folder = printed.out.splitlines()
     assert [text.split()[1] for text in progress] == ["10/20", "20/20"]
-    assert line.startswith(f"test/accuracy {result['test/accuracy']:.4f}  test/loss")
+    figures = [f"{name} {result[name]:.4f}" for name in ("test/accuracy", "test/calibration_error", "test/loss")]
+    assert line.startswith("  ".join(figures))
     assert "on 400 images of scikit-learn's digits, NOT MNIST (best by val/accuracy; 20 steps" in line
     assert folder == str(run)
     assert printed.err == ""
@@ -83,13 +85,12 @@ def test_the_best_checkpoint_on_validation_is_the_one_tested(fit, capsys, ruined
     assert result["val/accuracy"] == max(validated.values())
     capsys.readouterr()
     assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"]) == 0
-    assert capsys.readouterr().out.startswith(
-        f"test/accuracy {result['test/accuracy']:.4f}  test/loss {result['test/loss']:.4f}"
-    )
+    figures = (f"test/accuracy {result['test/accuracy']:.4f}  ", f"  test/loss {result['test/loss']:.4f}  on 400")
+    printed = capsys.readouterr().out
+    assert all(figure in printed for figure in figures)
     assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]) == 0
-    assert not capsys.readouterr().out.startswith(
-        f"test/accuracy {result['test/accuracy']:.4f}  test/loss {result['test/loss']:.4f}"
-    )
+    printed = capsys.readouterr().out
+    assert not any(figure in printed for figure in figures)
 
 
 def test_runs_go_below_the_working_folder_unless_told_otherwise(tmp_path, monkeypatch, capsys):
@@ -328,6 +329,7 @@ def test_a_second_config_cannot_drop_what_a_run_needs(fit, tmp_path):
         "config.yaml",
         "metrics.csv",
         "plots",
+        "report.html",
         "result.json",
     ]
     told = yaml.safe_load((run / "config.yaml").read_text())
@@ -386,9 +388,8 @@ def test_the_other_commands_score_a_run_and_a_checkpoint_alone(trained, capsys, 
     result = result_of(run)
     assert main(["test", "--run", str(run)]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(
-        f"test/accuracy {result['test/accuracy']:.4f}  test/loss {result['test/loss']:.4f}  on 400"
-    )
+    assert printed.startswith(f"test/accuracy {result['test/accuracy']:.4f}  ")
+    assert f"  test/loss {result['test/loss']:.4f}  on 400" in printed
 
     alone = tmp_path / "alone.ckpt"
     (run / "checkpoints" / "last.ckpt").rename(alone)

@@ -1,17 +1,24 @@
-"""The mistakes of a test: which, in which order, under which words, and the confusion matrix as it is read."""
+"""The mistakes of a test: which, in which order, under which words, the confusion, and the files of both."""
+
+import base64
+import io
 
 import pytest
 import torch
 from PIL import Image
 
-from lit_l2softmax import plots
+from lit_l2softmax import mistakes, plots
 from lit_l2softmax.callbacks import MistakeReport
+from lit_l2softmax.errors import RunError
 from lit_l2softmax.loggers import RunWandbLogger
 
 
 class Logger(RunWandbLogger):
     def __init__(self):
-        self.pictures, self.confusion = [], []
+        self.pictures, self.confusion, self.metrics = [], [], []
+
+    def log_metrics(self, metrics, step):
+        self.metrics.append((metrics, step))
 
     def log_pictures(self, key, pictures, captions):
         self.pictures.append((key, pictures, captions))
@@ -30,7 +37,9 @@ def reported(tmp_path, monkeypatch):
         lambda path, counts, names, title: drawn.update(counts=counts, names=names, title=title),
     )
     logger = Logger()
-    trainer = type("Trainer", (), {"loggers": [logger], "is_global_zero": True, "log_dir": str(tmp_path)})()
+    trainer = type(
+        "Trainer", (), {"loggers": [logger], "is_global_zero": True, "log_dir": str(tmp_path), "global_step": 7}
+    )()
     module = type("Module", (), {"class_names": ["cat", "bird", "frog"]})()
     report = MistakeReport(mistakes=2)
     report.on_test_start(trainer, module)
@@ -63,3 +72,68 @@ def test_the_picture_is_in_the_runs_plots(reported):
     folder, _, _ = reported
     with Image.open(folder / "plots" / "mistakes.png") as picture:
         assert picture.size[0] > 300
+
+
+def test_each_classs_accuracy_is_recorded(reported):
+    _, logger, _ = reported
+    assert logger.metrics == [
+        ({"test/class_accuracy/cat": 0.5, "test/class_accuracy/bird": 0.5, "test/class_accuracy/frog": 0.0}, 7)
+    ]
+
+
+def test_the_files_say_what_the_pictures_show(reported):
+    folder, _, _ = reported
+    found = mistakes.read_confusion(folder)
+    assert found.names == ["cat", "bird", "frog"]
+    assert found.counts == {(0, 0): 1, (0, 2): 1, (1, 0): 1, (1, 1): 1, (2, 1): 1}
+    assert found.recognised() == [(1, 2), (1, 2), (0, 1)]
+    first, second = mistakes.read_mistakes(folder)
+    assert (first.true, first.predicted, second.true, second.predicted) == ("frog", "bird", "cat", "frog")
+    assert second.probability == pytest.approx(0.0453, abs=1e-4)
+    with Image.open(io.BytesIO(base64.b64decode(second.image))) as picture:
+        assert (picture.size, picture.mode, set(picture.tobytes())) == ((4, 4), "L", {round(255 * 3 / 5)})
+
+
+def test_a_class_that_was_never_seen_has_its_name_in_the_file_and_no_accuracy(tmp_path):
+    unseen = mistakes.confusion(torch.tensor([0, 0]), torch.tensor([2, 2]), ["a", "b, c", "d"])
+    mistakes.write(tmp_path, unseen, [])
+    assert mistakes.read_confusion(tmp_path) == unseen
+    assert unseen.recognised() == [(0, 2), (0, 0), (0, 0)]
+    assert mistakes.read_mistakes(tmp_path) == []
+
+
+def test_thumbnails_are_of_bounded_size_and_keep_their_shape():
+    with Image.open(io.BytesIO(base64.b64decode(mistakes.thumbnail(torch.rand(3, 300, 150))))) as picture:
+        assert (picture.size, picture.mode) == ((48, 96), "RGB")
+
+
+def test_of_many_classes_there_is_a_file_and_no_matrix(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "save_confusion_matrix", lambda *_: pytest.fail("a matrix was drawn"))
+    logger = Logger()
+    given = {"loggers": [logger], "is_global_zero": True, "log_dir": str(tmp_path), "global_step": 7}
+    trainer = type("Trainer", (), given)()
+    module = type("Module", (), {"class_names": [str(number) for number in range(5000)]})()
+    report = MistakeReport()
+    report.on_test_start(trainer, module)
+    logits = torch.zeros(2, 5000).index_put((torch.tensor([0, 1]), torch.tensor([4999, 3])), torch.tensor(9.0))
+    report.on_test_batch_end(trainer, module, logits, (torch.rand(2, 1, 4, 4), torch.tensor([17, 3])), 0)
+    report.on_test_end(trainer, module)
+    assert (logger.metrics, logger.confusion) == ([], [])
+    assert mistakes.read_confusion(tmp_path).counts == {(17, 4999): 1, (3, 3): 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (mistakes.CONFUSION_FILE, "true,predicted,images\na,a,many\n"),
+        (mistakes.CONFUSION_FILE, "true,predicted,images\na,b,1\n"),
+        (mistakes.CONFUSION_FILE, "a,b\n1,2\n"),
+        (mistakes.MISTAKES_FILE, "[{"),
+        (mistakes.MISTAKES_FILE, '[{"true": "a"}]'),
+    ],
+)
+def test_a_damaged_file_is_one_line(name, content, tmp_path):
+    (tmp_path / "plots").mkdir()
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RunError, match=r"plots/\w+\.\w+ is damaged: \w+"):
+        (mistakes.read_confusion(tmp_path), mistakes.read_mistakes(tmp_path))

@@ -520,7 +520,7 @@ def test_a_sweep_runs_what_is_not_over_and_survives_a_bad_run(tmp_path, capsys):
     good, bad = sorted(line.partition("] ")[2] for line in first[1:3])[::-1]
     assert re.fullmatch(r"alpha 5, seed 3: test/accuracy 0\.\d+", good)
     assert bad == "alpha -1, seed 3: failed: alpha must be 0 (plain softmax) or a finite positive number, got -1.0"
-    assert first[3:] == [str(folder / f"sweep.{suffix}") for suffix in ("csv", "md", "png")]
+    assert first[3:] == [str(folder / name) for name in ("sweep.csv", "sweep.md", "sweep.png", "report.html")]
     row, died = rows.read(folder / "sweep.csv")
     assert (died.value, died.options) == (None, {"model.head.alpha": "-1.0"})
     assert died.error == "alpha must be 0 (plain softmax) or a finite positive number, got -1.0"
@@ -528,6 +528,9 @@ def test_a_sweep_runs_what_is_not_over_and_survives_a_bad_run(tmp_path, capsys):
     result = json.loads((run / "result.json").read_text())
     assert (row.options, row.seed, row.value) == ({"model.head.alpha": "5.0"}, "3", result["test/accuracy"])
     assert (row.alpha, row.classes, row.steps, row.data) == (5, 10, 2, "digits")
+    assert f'<a href="{row.run}/report.html">' in (folder / "report.html").read_text()
+    (up,) = re.findall(r'<a href="([^"]+)">this sweep</a>', (run / "report.html").read_text())
+    assert (run / up).resolve() == (folder / "report.html").resolve()
     parameters["model.head"]["values"][1]["alpha"] = 7.0
     again = swept(capsys, written(file, command=DIGITS, parameters=parameters), "--folder", folder).out.splitlines()
     assert again[0].startswith("alpha: 2 runs, 1 of them over")

@@ -31,6 +31,8 @@ def test_an_offline_run_can_be_read_back_with_everything_in_it(fit):
     assert metrics["train/feature_norm"] > 0
     assert metrics["test/accuracy"] == pytest.approx(result["test/accuracy"])
     assert "test/confusion_matrix_table" in metrics
+    for key in ("train/gradient_norm", "train/images_per_second", "val/calibration_error", "test/class_accuracy/7"):
+        assert metrics[key] > 0, key
     assert metrics["test/mistakes"]["count"] > 0
     assert summary["config"]["model"]["init_args"]["head"]["init_args"]["alpha"] == 16
     assert run.name in next((run / "wandb").glob("offline-run-*")).name
@@ -39,6 +41,7 @@ def test_an_offline_run_can_be_read_back_with_everything_in_it(fit):
         "config.yaml",
         "metrics.csv",
         "plots",
+        "report.html",
         "result.json",
         "wandb",
     ]

@@ -10,6 +10,7 @@ from .regression_pictures import DecisionBorder, Descent, FittedPlane
 from .run_config import RunConfig
 from .smoothed_losses import SmoothedLosses
 from .terminal_progress import TerminalProgress
+from .training_monitor import TrainingMonitor
 from .tutorial_lines import TutorialLines
 from .unweighted_accuracy import UnweightedAccuracy
 
@@ -26,6 +27,7 @@ __all__ = [
     "RunConfig",
     "SmoothedLosses",
     "TerminalProgress",
+    "TrainingMonitor",
     "TutorialLines",
     "UnweightedAccuracy",
 ]

@@ -1,4 +1,4 @@
-"""What a test says beyond one number: the confusion matrix and the worst mistakes, in W&B and as pictures."""
+"""What a test says beyond one number: each class's accuracy, the confusion matrix and the worst mistakes."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -8,12 +8,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from lit_l2softmax import plots
+from lit_l2softmax import mistakes, plots
 from lit_l2softmax.loggers import RunWandbLogger
 
 
 class MistakeReport(Callback):
     """Draws the confusion matrix and the images whose true class got the least probability.
+
+    It also records each class's accuracy, ``test/class_accuracy/<name>``, and leaves what its pictures show as files.
+    Of more than 100 classes there is neither a matrix nor a figure for each, but the file of what was taken for what.
 
     It wants a module whose ``test_step`` returns the logits, ``(N, C)``, and whose ``class_names`` are C words, and
     batches of images and labels. Pictures go to ``plots/`` of the run; a trainer without a record gets none.
@@ -22,8 +25,10 @@ class MistakeReport(Callback):
         mistakes: how many images are shown at most.
     """
 
+    MATRIX_CLASSES = 100
+
     def __init__(self, mistakes: int = 16) -> None:
-        self.mistakes = mistakes
+        self.most = mistakes
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets an earlier test."""
@@ -49,32 +54,47 @@ class MistakeReport(Callback):
         right = outputs[wrong].float().softmax(1).gather(1, labels[wrong, None])[:, 0]
         for probability, row in zip(right.tolist(), wrong.tolist(), strict=True):
             self._worst.append((probability, int(labels[row]), int(predictions[row]), images[row].float().cpu()))
-        self._worst = sorted(self._worst, key=lambda mistake: mistake[0])[: self.mistakes]
+        self._worst = sorted(self._worst, key=lambda mistake: mistake[0])[: self.most]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the pictures and logs both to W&B."""
+        """Writes files and pictures, and logs what they show."""
         if not trainer.loggers or not trainer.is_global_zero:
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
         labels, predictions = torch.cat(self._labels), torch.cat(self._predictions)
         names: list[str] = cast(Any, pl_module).class_names
-        counts = multiclass_confusion_matrix(predictions, labels, len(names))
-        wrong = int((labels != predictions).sum())
-        plots.save_confusion_matrix(
-            folder / "confusion_matrix.png", counts, names, f"{wrong:,} of {len(labels):,} test images are mistaken"
-        )
-        captions = [
-            f"{names[label]},\ntaken for {names[taken]}\np({names[label]}) = {p:.3f}"
-            for p, label, taken, _ in self._worst
+        confused = mistakes.confusion(labels, predictions, names)
+        worst = [
+            mistakes.Mistake(names[label], names[taken], probability, mistakes.thumbnail(image))
+            for probability, label, taken, image in self._worst
         ]
-        if self._worst:
+        mistakes.write(folder, confused, worst)
+        captions = [f"{one.true},\ntaken for {one.predicted}\np({one.true}) = {one.probability:.3f}" for one in worst]
+        if worst:
             images = torch.stack([image for *_, image in self._worst])
             plots.save_grid(
-                folder / "mistakes.png", images, captions, "test images whose class got the least probability"
+                folder / "plots" / "mistakes.png", images, captions, "test images whose class got the least probability"
+            )
+        few = len(names) <= self.MATRIX_CLASSES
+        if few:
+            self._log_classes(trainer, confused)
+            wrong = int((labels != predictions).sum())
+            plots.save_confusion_matrix(
+                folder / "plots" / "confusion_matrix.png",
+                multiclass_confusion_matrix(predictions, labels, len(names)),
+                names,
+                f"{wrong:,} of {len(labels):,} test images are mistaken",
             )
         for logger in trainer.loggers:
             if isinstance(logger, RunWandbLogger):
-                logger.log_confusion("test/confusion_matrix", labels.tolist(), predictions.tolist(), names)
-                if self._worst:
+                if few:
+                    logger.log_confusion("test/confusion_matrix", labels.tolist(), predictions.tolist(), names)
+                if worst:
                     arrays = [plots.displayable(image).movedim(0, -1).squeeze(-1).numpy() for *_, image in self._worst]
                     logger.log_pictures("test/mistakes", arrays, captions)
+
+    def _log_classes(self, trainer: Trainer, confused: mistakes.Confusion) -> None:
+        recognised = zip(confused.names, confused.recognised(), strict=True)
+        shares = {f"test/class_accuracy/{name}": right / images for name, (right, images) in recognised if images}
+        for logger in trainer.loggers:
+            logger.log_metrics(shares, trainer.global_step)

@@ -1,6 +1,5 @@
 """``sweep``: runs every setting of a sweep's file side by side and shows what they say together."""
 
-import argparse
 import fcntl
 import signal
 import subprocess
@@ -10,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING
 
 from lit_l2softmax.errors import ConfigError, RunError
-from lit_l2softmax.messages import one_line
 from lit_l2softmax.program import COMMANDS, PROGRAM
 from lit_l2softmax.shipped import sweep_file, sweeps
+
+from .option_parser import OptionParser
 
 if TYPE_CHECKING:
     from lit_l2softmax.sweeps.definition import Setting, Sweep
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs") / "sweeps"
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
-CONFIG_FILE = "config.yaml"
-LOCK_FILE = ".lock"
 
 HELP = f"""usage: {PROGRAM} sweep FILE [--folder FOLDER] [--jobs N]
        {PROGRAM} sweep --redraw SWEEP.csv
@@ -40,13 +38,6 @@ shipped: {", ".join(sweeps())}
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong and leaves the rest to whoever called."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(one_line(ValueError(message), ["folder", "jobs", "redraw"]))
-
-
 def main(arguments: Sequence[str]) -> int:
     """Runs a sweep; returns 0 where every run succeeded, 1 where one failed, 130 where it was interrupted.
 
@@ -57,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(options):
         print(HELP, end="")
         return 0
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = OptionParser(["folder", "jobs", "redraw"])
     parser.add_argument("file", nargs="?")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--jobs", type=int)
@@ -97,6 +88,7 @@ def _swept(path: Path, folder: Path | None, jobs: int | None) -> int:
 
 def _compared(sweep: "Sweep", settings: "list[Setting]", folder: Path, jobs: int | None) -> int:
     """Runs what is not over in a folder, and writes rows, table and chart of all."""
+    from lit_l2softmax.reports import sweep_page
     from lit_l2softmax.sweeps import definition, rows, runner
     from lit_l2softmax.sweeps.progress import Progress
 
@@ -126,13 +118,14 @@ def _compared(sweep: "Sweep", settings: "list[Setting]", folder: Path, jobs: int
         for one in ended:
             count(one.setting, one.run, one.error)
     in_order = [found[place] for place in range(len(settings))]
-    file = folder / "sweep.csv"
+    file = folder / rows.SWEEP_FILE
     try:
         rows.write(file, in_order)
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
     print(file)
     _draw(file, in_order)
+    print(sweep_page.write(folder, in_order))
     return int(any(one.error for one in in_order))
 
 
@@ -167,6 +160,9 @@ def _claimed(folder: Path, configuration: str) -> IO[str]:
     Raises:
         ConfigError: where it is another sweep's, now or of old, or cannot be made.
     """
+    from lit_l2softmax.sweeps.rows import CONFIG_FILE
+    from lit_l2softmax.sweeps.runner import LOCK_FILE
+
     kept = folder / CONFIG_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,11 @@ PER_FEATURE = "L2SoftmaxLoss"  # the head whose alpha is what the paper's bound 
 
 def draw(path: Path, rows: Sequence[Row]) -> None:
     """Saves the chart of the runs that have a figure; there must be one."""
+    save(drawn(rows), path)
+
+
+def drawn(rows: Sequence[Row]) -> Figure:
+    """The chart of the runs that have a figure; there must be one."""
     named = variants([row for row in rows if row.value is not None])
     good = [row for of in named.values() for row in of]
     figure = _against_alpha(named) if _only_alpha_differs(good) else _side_by_side(named)
@@ -36,7 +41,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
         fontsize=10,
         parse_math=False,
     )
-    save(figure, path)
+    return figure
 
 
 def _option(row: Row, name: re.Pattern[str]) -> str | None:

@@ -12,6 +12,8 @@ from lit_l2softmax.errors import ConfigError, RunError
 
 from .definition import SEED, Setting
 
+SWEEP_FILE = "sweep.csv"  # of a sweep's folder
+CONFIG_FILE = "config.yaml"  # there: what is trained without any setting
 ALPHA = "train/alpha"
 DASHES = "--"  # before an option's column, which tells it from the others
 

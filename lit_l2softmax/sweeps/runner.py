@@ -20,6 +20,7 @@ from lit_l2softmax.runs import RESULT_FILE
 from .definition import Setting, Sweep, key
 
 OUTPUT_FILE = "output.txt"
+LOCK_FILE = ".lock"  # a sweep's folder has one
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a closed terminal is the third
 POLL_S = 0.1
 GRACE_S = 10.0
@@ -37,6 +38,12 @@ class Ended:
 def place(folder: Path, setting: Setting) -> Path:
     """The folder of a setting's run, under a name of its own."""
     return folder / "runs" / hashlib.sha256(key(setting).encode()).hexdigest()[:12]
+
+
+def sweep_of(run: Path) -> Path | None:
+    """The folder of the sweep that a run folder is part of, None where it is of none."""
+    above = list(run.absolute().parents)
+    return above[3] if len(above) > 3 and above[2].name == "runs" and (above[3] / LOCK_FILE).is_file() else None
 
 
 def finished(folder: Path, setting: Setting) -> Path | None:

@@ -14,24 +14,27 @@ Differences with a p above .05 are not told from chance by these runs."""
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The whole table with what it stands on; the first variant is the baseline."""
+    """The whole table with what it stands on."""
+    head, *body = cells(rows)
+    lines = [f"# {rows[0].sweep}", "", *stands_on(rows), "", _line(head), _line(["---"] * len(head)), *map(_line, body)]
+    return "\n".join([*lines, "", EXPLAINED, ""])
+
+
+def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The table's head and its lines, one a variant; the first variant is the baseline."""
     named = variants(rows)
     baseline = next(iter(named))
     first = by_seed(named[baseline])
     apart = {name: difference(by_seed(of), first) for name, of in named.items() if name != baseline}
     compared = [name for name, one in apart.items() if one is not None and not math.isnan(one.p)]
     holm = dict(zip(compared, adjusted([apart[name].p for name in compared]), strict=True))  # type: ignore[union-attr]
-    lines = [
-        f"# {rows[0].sweep}",
-        "",
-        *stands_on(rows),
-        "",
-        _cells((*COLUMNS, f"difference to {baseline}", "p")),
-        _cells(["---"] * (len(COLUMNS) + 2)),
+    return [
+        (*COLUMNS, f"difference to {baseline}", "p"),
+        *(
+            (name, *_figures(of), *_apart(apart.get(name), len(by_seed(of)), holm.get(name)))
+            for name, of in named.items()
+        ),
     ]
-    for name, of in named.items():
-        lines.append(_cells((name, *_figures(of), *_apart(apart.get(name), len(by_seed(of)), holm.get(name)))))
-    return "\n".join([*lines, "", EXPLAINED, ""])
 
 
 def by_seed(rows: Sequence[Row]) -> dict[str, float]:
@@ -82,5 +85,5 @@ def _number(number: float, sign: str = "") -> str:
     return f"{number:{sign}.4f}" if abs(number) >= 1e-3 or number == 0 else f"{number:{sign}.2g}"
 
 
-def _cells(cells: Sequence[str]) -> str:
+def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,40 @@
+"""A page as a file."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+REPORT_FILE = "report.html"
+
+
+def write(folder: Path, template: str, **content: Any) -> Path:
+    """Writes ``report.html`` into a folder, whole or not at all, and returns its path."""
+    environment = Environment(
+        loader=PackageLoader("lit_l2softmax.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = figure
+    text = environment.get_template(template).render(**content)
+    path = folder / REPORT_FILE
+    beside = path.with_suffix(".part")
+    beside.write_text(text)
+    beside.replace(path)
+    return path
+
+
+def figure(value: Any) -> str:
+    """A value as a person reads it: thousands apart, four decimals of what is small, a dash for what is not there."""
+    if value is None:
+        return "–"  # noqa: RUF001 - a dash on a page is one
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    size = abs(value)
+    if isinstance(value, int) or (1 < size < 1e15 and value.is_integer()):
+        return f"{int(value):,}"
+    if size >= 10:
+        return f"{value:,.1f}"
+    return f"{value:.4f}" if size >= 1e-3 or size == 0 else f"{value:.2g}"

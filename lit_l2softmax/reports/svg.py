@@ -1,0 +1,48 @@
+"""Figures as inline SVG in the colours of the page around them, light or dark."""
+
+import io
+import re
+from html import escape
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+# What a figure is drawn in, and the page's variable that takes its place.
+VARIABLES = {
+    "#000000": "ink",
+    "#ffffff": "page",
+    "#1f77b4": "first",
+    "#ff7f0e": "second",
+    "#009e73": "third",
+    "#cc79a7": "fourth",
+    "#4d4d4d": "ink",
+    "#8c8c8c": "muted",
+    "#cccccc": "grid",
+    "#ebebeb": "grid",
+}
+_COLOUR = re.compile("|".join(VARIABLES))
+_NUMBERED = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
+_SIZE = re.compile(r' (width|height)="[0-9.]+pt"')
+_FONT = re.compile(r" font-family: [^;\"]*;?")  # the page has one
+_STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
+NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def inline(figure: Figure, name: str, label: str) -> Markup:
+    """An ``svg`` element.
+
+    Args:
+        figure: in matplotlib's default black, white and greys and the colours above.
+        name: tells the element's parts from those of others on the page.
+        label: says what is to be seen, for those who do not see it.
+    """
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(file, format="svg", transparent=True, metadata=NOTHING)
+    _, _, drawn = file.getvalue().partition("<svg")
+    drawn = _SIZE.sub("", drawn, count=2)
+    for superfluous in (_NUMBERED, _FONT, _STYLE):
+        drawn = superfluous.sub("", drawn)
+    drawn = _COLOUR.sub(lambda found: f"var(--{VARIABLES[found[0]]})", drawn)
+    return Markup(f'<svg role="img" aria-label="{escape(label)}"{drawn}')
