@@ -113,8 +113,9 @@ def test_charts_are_svg_in_the_pages_own_colours(run):
     ]
     for one in drawn:
         assert not re.findall(r"#[0-9a-fA-F]{6}\b(?!.*url)", re.sub(r"(href=\"|url\()#\w+", "", one))
-        assert {"ink", "first"} <= set(re.findall(r"var\(--(\w+)\)", one))
+        assert {"ink", "grid", "second"} <= set(re.findall(r"var\(--(\w+)\)", one))  # val has one colour in all
         assert ">step</text>" in one
+    assert ("var(--first)" in drawn[0], "var(--first)" in drawn[1]) == (True, False)
     assert ">loss in nats</text>" in drawn[0]
     assert ">share of images recognised</text>" in drawn[1]
 

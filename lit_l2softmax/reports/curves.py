@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from .svg import inline
 
-STYLES = (("#1f77b4", "-"), ("#ff7f0e", "--"), ("#009e73", "-."), ("#cc79a7", ":"))
+STYLES = {"train": ("#1f77b4", "-"), "val": ("#ff7f0e", "--"), "test": ("#009e73", "-.")}
+OTHER_STYLE = ("#cc79a7", ":")
 POINTS = 200  # of a curve; the records of longer trainings are averaged
 WIDE = 50.0  # a figure whose greatest value is so many times its least, all positive, has a logarithmic axis
 FIRST = ("loss", "accuracy", "calibration_error")
@@ -84,7 +85,8 @@ def chart(name: str, of: Sequence[Curve], unit: str, judged: int | None) -> Char
     axes = figure.subplots()
     figure.subplots_adjust(left=0.17, right=0.97, top=0.9, bottom=0.17)
     averaged = 0
-    for curve, (colour, line) in zip(of, STYLES, strict=False):
+    for curve in of:
+        colour, line = STYLES.get(curve.stage, OTHER_STYLE)
         mean, low, high, together = _reduced(curve)
         averaged = max(averaged, together)
         marker = "o" if len(mean) <= 20 else ""

@@ -29,6 +29,7 @@ def write(folder: Path, found: Sequence[rows.Row]) -> Path:
             {
                 "row": row,
                 "variant": variant,
+                "name": row.run.rpartition("/")[2],
                 "link": f"{row.run}/{page.REPORT_FILE}" if _has_page(folder, row) else None,
             }
             for variant, of in rows.variants(found).items()

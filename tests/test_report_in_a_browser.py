@@ -1,0 +1,109 @@
+"""Pages as a browser shows them, from disk: nothing to complain of, every chart there, readable, light and dark."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from report_pages import Page, a_run
+
+from lit_l2softmax.reports import run_page, sweep_page
+from lit_l2softmax.sweeps import rows
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# What the page itself may not do, a copy of it does: it measures what is shown and leaves that in its title.
+MEASURE = """
+<script>
+const luminance = (text) => {
+  const [r, g, b] = text.match(/[\\d.]+/g).map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const page = luminance(getComputedStyle(document.body).backgroundColor);
+const contrast = (colour) => {
+  const [high, low] = [luminance(colour), page].sort((a, b) => b - a);
+  return (high + 0.05) / (low + 0.05);
+};
+const all = (selector) => [...document.querySelectorAll(selector)];
+document.title = JSON.stringify({
+  width: innerWidth,
+  reach: document.documentElement.scrollWidth,
+  dark: page < 0.5,
+  sizes: all("svg, img").map((one) => [one.getBoundingClientRect().width, one.getBoundingClientRect().height]),
+  texts: all("h1, h2, p, th, td, dd, dt, a, figcaption, pre").map((one) => contrast(getComputedStyle(one).color)),
+  labels: all("svg text").map((one) => contrast(getComputedStyle(one).fill)),
+  lines: all("svg path").map((one) => getComputedStyle(one).stroke).filter((c) => c.startsWith("rgb")).map(contrast),
+});
+</script>
+"""
+
+
+@pytest.fixture(scope="session")
+def browser():
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is on this machine")
+    return found
+
+
+def shown(browser, path, *options):
+    """The document as the browser has it; it must not have complained of anything, nor reached for the network."""
+    done = subprocess.run(
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--user-data-dir={path.parent / 'profile'}",
+            "--enable-logging=stderr",
+            "--dump-dom",
+            *options,
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "CONSOLE" not in done.stderr, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def pages(tmp_path):
+    run = a_run(tmp_path)
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    found = [
+        rows.Row({"head.alpha": f"{alpha}"}, f"{seed}", "alphas", "test/accuracy", 0.9 + alpha / 1000 + seed / 500)
+        for alpha in (0.0, 5.0, 16.0)
+        for seed in range(3)
+    ]
+    return run_page.write(run), sweep_page.write(folder, found)
+
+
+def test_a_page_from_disk_has_every_chart_and_no_complaint(browser, pages):
+    for path, charts in zip(pages, (2, 1), strict=True):
+        assert len(Page(path).svgs) == charts
+        assert shown(browser, path).count("<svg") == charts
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 500])
+def test_a_page_fits_its_window_and_can_be_read(browser, pages, scheme, width):
+    for path in pages:
+        copy = path.with_name("measured.html")
+        copy.write_text(path.read_text().replace("</main>", f"</main>{MEASURE}"))
+        options = [f"--window-size={width},900", f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"]
+        title = re.search(r"<title>(.*?)</title>", shown(browser, copy, *options))[1]
+        seen = json.loads(title)
+        assert seen["dark"] == (scheme == "dark")
+        assert seen["width"] <= width
+        assert seen["reach"] <= seen["width"]
+        assert all(min(size) > 50 for size in seen["sizes"])
+        assert min(seen["texts"]) > 4.5  # what WCAG 2.1 asks of text
+        assert min(seen["labels"]) > 4.5
+        assert sum(contrast > 3 for contrast in seen["lines"]) > len(seen["lines"]) / 3  # the rest is the grid
