@@ -5,7 +5,7 @@
 - ``metrics.csv``: one row a record: step, train/*, val/*, test/*
 - ``checkpoints/``: best.ckpt by the monitored metric, where there is one, and last.ckpt; with
   ``--checkpoint.save_top_k`` above 1 the best ones by their steps
-- ``plots/``: the confusion matrix and the worst mistakes of the test, as pictures and as files, and predictions made later
+- ``plots/``: the confusion matrix and the worst mistakes of the test, as pictures and files, and predictions made later
 - ``wandb/``: the W&B run, unless that is switched off
 - ``result.json``: flat keys: the tested figures, the data they were measured on, seed, steps, seconds, versions
 """
