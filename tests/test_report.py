@@ -111,6 +111,7 @@ def test_charts_are_svg_in_the_pages_own_colours(run):
         "loss against the step: train from 2 to 1, val from 1.5 to 1.25, test from 0.25 to 0.25",
         "accuracy against the step: val from 0.9 to 0.8",
     ]
+    assert "<style" not in "".join(drawn)  # it would be the whole page's
     for one in drawn:
         assert not re.findall(r"#[0-9a-fA-F]{6}\b(?!.*url)", re.sub(r"(href=\"|url\()#\w+", "", one))
         assert {"ink", "grid", "second"} <= set(re.findall(r"var\(--(\w+)\)", one))  # val has one colour in all
@@ -126,6 +127,20 @@ def test_every_colour_of_a_chart_is_one_of_the_page():
         style = file.read()
     for theme in style.split(":root")[1:]:
         assert set(svg.VARIABLES.values()) <= set(re.findall(r"--(\w+):", theme.partition("}")[0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("cross_entropy_smoothed", "cross-entropy in nats"),
+        ("penalty/network.local3.weight_smoothed", "penalty"),
+        ("points_per_second", "points per second"),
+    ],
+)
+def test_an_axis_is_short_of_words(name, label):
+    drawn = curves.chart(name, [curves.Curve("train", [1, 2], [1.0, 2.0])], curves.UNITS, None)
+    assert f">{label}</text>" in drawn.drawing
+    assert drawn.name == name.replace("_", " ")
 
 
 def test_a_regressions_loss_has_no_unit_that_is_known(tmp_path):
@@ -175,23 +190,23 @@ def test_a_long_record_is_means_between_the_least_and_the_greatest():
     assert mean[:2].tolist() == [[2.5, (0 + 1 + 2 + 3 + 0 + 1) / 6], [8.5, (2 + 3 + 0 + 1 + 2 + 3) / 6]]
     assert (low[1], high[1]) == (0, 3)
     assert mean[-1].tolist() == [998, (0 + 1 + 2 + 3 + 0) / 5]  # of those that are left
-    drawn = curves.chart("loss", [curves.Curve("train", list(range(1001)), values)], "loss", None)
+    drawn = curves.chart("loss", [curves.Curve("train", list(range(1001)), values)], {}, None)
     assert drawn.caption == "means of 6 records, bands from the least to the greatest"
     assert "fill-opacity: 0.2" in drawn.drawing
 
 
 def test_records_that_are_no_number_are_counted_and_do_not_hide_the_others():
-    drawn = curves.chart("loss", [curves.Curve("train", [1, 2, 3], [1.0, float("nan"), 0.5])], "loss", None)
+    drawn = curves.chart("loss", [curves.Curve("train", [1, 2, 3], [1.0, float("nan"), 0.5])], {}, None)
     assert drawn.caption == "1 records are not a number"
     ElementTree.fromstring(drawn.drawing)
-    ElementTree.fromstring(curves.chart("loss", [curves.Curve("train", [1], [float("nan")])], "loss", None).drawing)
+    ElementTree.fromstring(curves.chart("loss", [curves.Curve("train", [1], [float("nan")])], {}, None).drawing)
 
 
 @pytest.mark.parametrize(("values", "log"), [([1.0, 51.0], True), ([1.0, 49.0], False), ([-1.0, 1000.0], False)])
 def test_what_spans_orders_of_magnitude_has_a_logarithmic_axis(values, log, monkeypatch):
     asked = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_yscale", lambda self, scale: asked.append(scale))
-    curves.chart("loss", [curves.Curve("train", [1, 2], values)], "loss", None)
+    curves.chart("loss", [curves.Curve("train", [1, 2], values)], {}, None)
     assert asked == (["log"] if log else [])
 
 

@@ -72,13 +72,13 @@ def changes(of: Sequence[Curve]) -> bool:
     return any(len(set(curve.values)) > 1 for curve in of)
 
 
-def chart(name: str, of: Sequence[Curve], unit: str, judged: int | None) -> Chart:
+def chart(name: str, of: Sequence[Curve], units: Mapping[str, str], judged: int | None) -> Chart:
     """The chart of a figure.
 
     Args:
         name: of the figure.
         of: its curves.
-        unit: what the vertical axis is in.
+        units: what the vertical axes of known figures are in.
         judged: the step of the checkpoint that was tested, where one was selected.
     """
     figure = Figure(figsize=(4.4, 2.8))
@@ -98,7 +98,8 @@ def chart(name: str, of: Sequence[Curve], unit: str, judged: int | None) -> Char
         axes.set_yscale("log")
     if judged is not None:
         axes.axvline(judged, color="#8c8c8c", linewidth=1, linestyle=":", label="tested checkpoint")
-    axes.set(xlabel="step", ylabel=unit)
+    measured = name.removesuffix("_smoothed")
+    axes.set(xlabel="step", ylabel=units.get(measured, measured.partition("/")[0].replace("_", " ")))
     axes.grid(color="#ebebeb")
     axes.set_axisbelow(True)
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, borderaxespad=0)

@@ -39,7 +39,7 @@ def write(run: Path) -> Path:
         "run.html",
         title=f"{run.absolute().parent.name} / {run.absolute().name}",
         scores={name: result[name] for name in sorted(result) if name.startswith(TEST)},
-        facts={name: value for name, value in result.items() if not name.startswith(TEST)},
+        facts={name: value for name, value in result.items() if not name.startswith(TEST) and value is not None},
         charts=_charts(recorded, nats, _judged_step(result, records)),
         constants={
             f"{curve.stage}/{name}": curve.values[0]
@@ -64,9 +64,7 @@ def write(run: Path) -> Path:
 
 def _charts(recorded: Mapping[str, list[Curve]], nats: bool, judged: int | None) -> list[Chart]:
     units = UNITS | ({"loss": "loss in nats"} if nats else {})
-    return [
-        chart(name, of, units.get(name, name.replace("_", " ")), judged) for name, of in recorded.items() if changes(of)
-    ]
+    return [chart(name, of, units, judged) for name, of in recorded.items() if changes(of)]
 
 
 def _judged_step(result: Mapping[str, Any], records: Records) -> int | None:

@@ -23,7 +23,6 @@ VARIABLES = {
 }
 _COLOUR = re.compile("|".join(VARIABLES))
 _NUMBERED = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
-_SIZE = re.compile(r' (width|height)="[0-9.]+pt"')
 _FONT = re.compile(r" font-family: [^;\"]*;?")  # the page has one
 _STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
 NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -41,7 +40,6 @@ def inline(figure: Figure, name: str, label: str) -> Markup:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(file, format="svg", transparent=True, metadata=NOTHING)
     _, _, drawn = file.getvalue().partition("<svg")
-    drawn = _SIZE.sub("", drawn, count=2)
     for superfluous in (_NUMBERED, _FONT, _STYLE):
         drawn = superfluous.sub("", drawn)
     drawn = _COLOUR.sub(lambda found: f"var(--{VARIABLES[found[0]]})", drawn)
