@@ -139,7 +139,8 @@ class LitClassification(LightningModule):
         self.accuracy.update(logits, labels)
         self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels))
         self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
-        self.calibration_error.update(logits.float().softmax(1), labels)
+        # torchmetrics gives a probability of exactly 1 a bin of its own.
+        self.calibration_error.update(logits.float().softmax(1).clamp_max(1 - 2**-24), labels)
         self.log(f"{stage}/calibration_error", self.calibration_error, on_epoch=True)
         self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum")
         return logits

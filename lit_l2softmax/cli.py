@@ -282,8 +282,9 @@ class LitCLI(LightningCLI):
         print(f"{_line(scores, self.datamodule)} ({chosen}; {steps:,} steps, {result['seconds']:.0f} s)")
         try:
             run_page.write(self.run_folder)
-        except OSError as error:
-            print(f"warning: report.html could not be written: {error.strerror}", file=sys.stderr)
+        except Exception as error:  # whatever it is, the training is over and its result is kept
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            print(f"warning: report.html could not be written ({reason})", file=sys.stderr)
         print(self.run_folder)
 
     # ---- validate, test, predict: Lightning's own, on weights that are known to fit, with the figures in one line

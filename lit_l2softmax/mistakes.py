@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -40,6 +41,13 @@ class Confusion:
             found[true][1] += count
         return [(right, images) for right, images in found]
 
+    def matrix(self) -> Tensor:
+        """The counts ``(C, C)``, int64, true classes in rows."""
+        matrix = torch.zeros(len(self.names), len(self.names), dtype=torch.int64)
+        for pair, count in self.counts.items():
+            matrix[pair] = count
+        return matrix
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -48,23 +56,21 @@ class Mistake:
     Attributes:
         true: its class's name.
         predicted: the name of what it was taken for.
-        probability: that its own class was given.
+        probability: that its own class was given; None where that was not a number.
         image: a PNG of at most 96 x 96 pixels, in base64.
     """
 
     true: str
     predicted: str
-    probability: float
+    probability: float | None
     image: str
 
 
 def confusion(labels: Tensor, predictions: Tensor, names: Sequence[str]) -> Confusion:
     """The confusion of labels and predictions, ``(N,)``, int64, on the CPU; ``names`` are those of the C classes."""
     pairs, counts = torch.stack([labels, predictions], 1).unique(dim=0, return_counts=True)
-    return Confusion(
-        list(names),
-        {(true, taken): count for (true, taken), count in zip(pairs.tolist(), counts.tolist(), strict=True)},
-    )
+    found = zip(pairs.tolist(), counts.tolist(), strict=True)
+    return Confusion(list(names), {(true, predicted): count for (true, predicted), count in found})
 
 
 def thumbnail(image: Tensor) -> str:
@@ -81,12 +87,15 @@ def write(run: Path, confused: Confusion, mistakes: Sequence[Mistake]) -> None:
     """Writes both files into a run's folder; the first names every class, in order, also those that were never seen."""
     (run / CONFUSION_FILE).parent.mkdir(exist_ok=True)
     diagonal = {(label, label): 0 for label in range(len(confused.names))}
-    with (run / CONFUSION_FILE).open("w", newline="") as file:
+    with (run / CONFUSION_FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["true", "predicted", "images"])
+        writer.writerow(["true_label", "true", "predicted_label", "predicted", "images"])
         for (true, predicted), count in sorted((diagonal | confused.counts).items()):
-            writer.writerow([confused.names[true], confused.names[predicted], count])
-    (run / MISTAKES_FILE).write_text(json.dumps([asdict(mistake) for mistake in mistakes], indent=1) + "\n")
+            writer.writerow([true, confused.names[true], predicted, confused.names[predicted], count])
+    told = [asdict(one) for one in mistakes]
+    for one in told:
+        one["probability"] = one["probability"] if isfinite(one["probability"]) else None  # JSON has no word for it
+    (run / MISTAKES_FILE).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_confusion(run: Path) -> Confusion | None:
@@ -98,14 +107,20 @@ def read_confusion(run: Path) -> Confusion | None:
     path = run / CONFUSION_FILE
     if not path.is_file():
         return None
+    names: list[str] = []
+    counts: dict[tuple[int, int], int] = {}
     try:
-        with path.open(newline="") as file:
-            rows = [(row["true"], row["predicted"], int(row["images"])) for row in csv.DictReader(file)]
-        names = list(dict.fromkeys(true for true, _, _ in rows))
-        place = {name: label for label, name in enumerate(names)}
-        return Confusion(names, {(place[true], place[taken]): count for true, taken, count in rows if count})
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                pair = int(row["true_label"]), int(row["predicted_label"])
+                counts[pair] = int(row["images"])
+                if pair == (len(names), len(names)):
+                    names.append(row["true"])
+        if not all(0 <= label < len(names) for pair in counts for label in pair):
+            raise ValueError("a class has no line of its own")
     except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    return Confusion(names, {pair: count for pair, count in counts.items() if count})
 
 
 def read_mistakes(run: Path) -> list[Mistake]:
@@ -118,6 +133,10 @@ def read_mistakes(run: Path) -> list[Mistake]:
     if not path.is_file():
         return []
     try:
-        return [Mistake(**mistake) for mistake in json.loads(path.read_text())]
-    except (OSError, TypeError, ValueError) as error:
+        return [_mistake(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _mistake(true: str, predicted: str, probability: float | None, image: str) -> Mistake:
+    return Mistake(true, predicted, None if probability is None else float(probability), image)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -58,8 +59,8 @@ def save_confusion_matrix(path: Path, counts: Tensor, names: Sequence[str], titl
             axis.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
     axis.set(xlabel="predicted", ylabel="true")
     slant = 0 if max(map(len, names)) <= 3 else 45
-    axis.set_xticks(range(len(matrix)), names, rotation=slant)
-    axis.set_yticks(range(len(matrix)), names)
+    axis.set_xticks(range(len(matrix)), names, rotation=slant, parse_math=False)
+    axis.set_yticks(range(len(matrix)), names, parse_math=False)
     axis.set_title(title, fontsize=10)
     save(figure, path)
 
@@ -67,6 +68,11 @@ def save_confusion_matrix(path: Path, counts: Tensor, names: Sequence[str], titl
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure as the picture ``path``, in a folder whose parent is there."""
     path.parent.mkdir(exist_ok=True)
+    write(figure, path, dpi=120)
+
+
+def write(figure: Figure, target: Path | IO[str], **options: Any) -> None:
+    """``figure.savefig`` without a warning of a name in a script that the font has not."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in a script the font has not
-        figure.savefig(path, dpi=120)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(target, **options)

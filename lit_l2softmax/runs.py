@@ -194,7 +194,7 @@ def _mapping(file: Path, parse: Callable[[str], Any], absent: str, instead: str)
         content = parse(file.read_text())
     except FileNotFoundError as error:
         raise RunError(absent) from error
-    except (OSError, ValueError, yaml.YAMLError) as error:  # a text's and JSON's errors are ValueErrors
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a text's and JSON's are ValueErrors
         raise RunError(f"{file} is damaged: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise RunError(f"{file} is damaged: it holds {instead}")
@@ -210,7 +210,10 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     file = run / METRICS_FILE
     try:
         with file.open(newline="") as opened:
-            return [{name: float(cell) for name, cell in cells.items() if cell} for cells in csv.DictReader(opened)]
+            records = [{name: float(cell) for name, cell in cells.items() if cell} for cells in csv.DictReader(opened)]
+        if not all(isfinite(record.get("step", 0.0)) for record in records):
+            raise ValueError("a step is not a number")
+        return records
     except FileNotFoundError as error:
         raise RunError(f"{run} has no {METRICS_FILE}: its training was interrupted, or it is no run folder") from error
     except (OSError, csv.Error, TypeError, ValueError) as error:

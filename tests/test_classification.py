@@ -216,10 +216,10 @@ def test_the_calibration_error_is_how_far_probabilities_are_from_what_is_right(m
     network = torch.nn.Identity()
     network.out_features = 2
     module = LitClassification(network, L2SoftmaxLoss(in_features=2, num_classes=2, alpha=1.0))
-    # Probabilities of the prediction .6, .6, .9 in two of fifteen bins; half and all of them are right.
-    probabilities = torch.tensor([[0.6, 0.4], [0.4, 0.6], [0.1, 0.9]])
-    labels = torch.tensor([0, 0, 1])
+    # Of fifteen bins, .6 and .6 share one, half of them right, .9 has one, and .97 and 1 share the last, half right.
+    probabilities = torch.tensor([[0.6, 0.4], [0.4, 0.6], [0.1, 0.9], [0.03, 0.97], [0.0, 1.0]])
+    labels = torch.tensor([0, 0, 1, 1, 0])
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
     monkeypatch.setattr(L2SoftmaxLoss, "logits", lambda self, features: features)
     module._evaluate((probabilities.log(), labels), "test")
-    assert float(module.calibration_error.compute()) == pytest.approx((2 * 0.1 + 1 * 0.1) / 3, abs=1e-6)
+    assert float(module.calibration_error.compute()) == pytest.approx((2 * 0.1 + 1 * 0.1 + 2 * 0.485) / 5, abs=1e-6)

@@ -102,6 +102,23 @@ def test_a_class_that_was_never_seen_has_its_name_in_the_file_and_no_accuracy(tm
     assert mistakes.read_mistakes(tmp_path) == []
 
 
+def test_two_classes_of_one_name_stay_two(tmp_path):
+    twins = mistakes.confusion(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), ["a", "a"])
+    mistakes.write(tmp_path, twins, [])
+    assert mistakes.read_confusion(tmp_path) == twins
+
+
+def test_what_is_not_a_number_is_the_worst_and_null_in_the_file(tmp_path):
+    given = {"loggers": [Logger()], "is_global_zero": True, "log_dir": str(tmp_path), "global_step": 7}
+    trainer, module = type("Trainer", (), given)(), type("Module", (), {"class_names": ["a", "b"]})()
+    report = MistakeReport(mistakes=2)
+    report.on_test_start(trainer, module)
+    logits = torch.tensor([[9.0, 0.0], [8.0, 0.0], [float("nan"), float("nan")]])
+    report.on_test_batch_end(trainer, module, logits, (torch.rand(3, 1, 4, 4), torch.tensor([1, 1, 1])), 0)
+    report.on_test_end(trainer, module)
+    assert [one.probability for one in mistakes.read_mistakes(tmp_path)] == [None, pytest.approx(1.2e-4, rel=0.1)]
+
+
 def test_thumbnails_are_of_bounded_size_and_keep_their_shape():
     with Image.open(io.BytesIO(base64.b64decode(mistakes.thumbnail(torch.rand(3, 300, 150))))) as picture:
         assert (picture.size, picture.mode) == ((48, 96), "RGB")
@@ -122,14 +139,21 @@ def test_of_many_classes_there_is_a_file_and_no_matrix(tmp_path, monkeypatch):
     assert mistakes.read_confusion(tmp_path).counts == {(17, 4999): 1, (3, 3): 1}
 
 
+HEAD = "true_label,true,predicted_label,predicted,images\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        (mistakes.CONFUSION_FILE, "true,predicted,images\na,a,many\n"),
-        (mistakes.CONFUSION_FILE, "true,predicted,images\na,b,1\n"),
+        (mistakes.CONFUSION_FILE, HEAD + "0,a,0,a,many\n"),
+        (mistakes.CONFUSION_FILE, HEAD + "0,a,0,a\n"),
+        (mistakes.CONFUSION_FILE, HEAD + "0,a,0,a,1\n0,a,1,b,1\n"),  # b has no line of its own
+        (mistakes.CONFUSION_FILE, HEAD + "0,a,0,a,1\n0,a,-1,b,1\n"),
         (mistakes.CONFUSION_FILE, "a,b\n1,2\n"),
         (mistakes.MISTAKES_FILE, "[{"),
+        (mistakes.MISTAKES_FILE, "[" * 100_000),
         (mistakes.MISTAKES_FILE, '[{"true": "a"}]'),
+        (mistakes.MISTAKES_FILE, '[{"true": "a", "predicted": "b", "probability": "x", "image": ""}]'),
     ],
 )
 def test_a_damaged_file_is_one_line(name, content, tmp_path):

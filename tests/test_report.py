@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -58,7 +59,9 @@ def test_a_page_that_cannot_be_written_ends_no_training(fit, monkeypatch):
     monkeypatch.setattr(page, "write", full)
     run, printed = fit("mnist_tutorial", "--trainer.max_steps=1", "--data.source=digits")
     assert result_of(run)["steps"] == 1
-    assert "warning: report.html could not be written: No space left on device\n" in printed.err
+    (warning,) = (line for line in printed.err.splitlines() if "report.html" in line)
+    assert warning == "warning: report.html could not be written (OSError: [Errno 28] No space left on device)"
+    assert printed.out.splitlines()[-1] == str(run)
 
 
 def test_every_figure_of_the_result_is_there(run):
@@ -91,7 +94,8 @@ def test_a_figure_that_is_none_is_a_dash(tmp_path):
         (12345.678, "12,345.7"),
         (-3.25, "-3.2500"),
         (1234567, "1,234,567"),
-        (1e30, "1,000,000,000,000,000,019,884,624,838,656.0"),
+        (1e30, "1e+30"),
+        (123456789.5, "123,456,789.5"),
         (float("inf"), "inf"),
         (True, "True"),
         ("a_b", "a_b"),
@@ -114,7 +118,7 @@ def test_charts_are_svg_in_the_pages_own_colours(run):
     ]
     assert "<style" not in "".join(drawn)  # it would be the whole page's
     for one in drawn:
-        assert not re.findall(r"#[0-9a-fA-F]{6}\b(?!.*url)", re.sub(r"(href=\"|url\()#\w+", "", one))
+        assert not left_over(one)
         assert {"ink", "grid", "second"} <= set(re.findall(r"var\(--(\w+)\)", one))  # val has one colour in all
         assert ">step</text>" in one
     assert ("var(--first)" in drawn[0], "var(--first)" in drawn[1]) == (True, False)
@@ -122,10 +126,13 @@ def test_charts_are_svg_in_the_pages_own_colours(run):
     assert ">share of images recognised</text>" in drawn[1]
 
 
+def left_over(drawing):
+    """Colours that are none of the page's."""
+    return re.findall(r"#[0-9a-fA-F]{3,6}\b", re.sub(r"(href=\"|url\()#\w+", "", drawing))
+
+
 def test_every_colour_of_a_chart_is_one_of_the_page():
-    style = of_template = page.__file__.replace("page.py", "templates/base.html")
-    with open(of_template) as file:  # noqa: PTH123
-        style = file.read()
+    style = (Path(page.__file__).parent / "templates" / "base.html").read_text()
     for theme in style.split(":root")[1:]:
         assert set(svg.VARIABLES.values()) <= set(re.findall(r"--(\w+):", theme.partition("}")[0]))
 
@@ -187,19 +194,27 @@ def test_what_was_recorded_once_joins_what_was_recorded_more_often_and_training_
 def test_a_long_record_is_means_between_the_least_and_the_greatest():
     values = [float(number % 4) for number in range(1001)]
     mean, low, high, together = curves._reduced(curves.Curve("train", list(range(1001)), values))
-    assert together == 6
-    assert len(mean) == 167
-    assert mean[:2].tolist() == [[2.5, (0 + 1 + 2 + 3 + 0 + 1) / 6], [8.5, (2 + 3 + 0 + 1 + 2 + 3) / 6]]
+    assert together == 7
+    assert len(mean) == 143
+    assert mean[:2].tolist() == [[3, (0 + 1 + 2 + 3 + 0 + 1 + 2) / 7], [10, (3 + 0 + 1 + 2 + 3 + 0 + 1) / 7]]
     assert (low[1], high[1]) == (0, 3)
-    assert mean[-1].tolist() == [998, (0 + 1 + 2 + 3 + 0) / 5]  # of those that are left
+    short, _, _, _ = curves._reduced(curves.Curve("train", list(range(999)), values[:999]))
+    assert short[-1].tolist() == [996, (2 + 3 + 0 + 1 + 2) / 5]  # of those that are left
     drawn = curves.chart("loss", [curves.Curve("train", list(range(1001)), values)], {}, None)
-    assert drawn.caption == "means of 6 records, bands from the least to the greatest"
+    assert drawn.caption == "means of 7 records, bands from the least to the greatest"
     assert "fill-opacity: 0.2" in drawn.drawing
 
 
 def test_records_that_are_no_number_are_counted_and_do_not_hide_the_others():
     drawn = curves.chart("loss", [curves.Curve("train", [1, 2, 3], [1.0, float("nan"), 0.5])], {}, None)
-    assert drawn.caption == "1 records are not a number"
+    assert drawn.caption == "1 of the records are no number"
+    values = [float(number) if number % 100 else float("nan") for number in range(1, 20_001)]
+    mean, low, high, _ = curves._reduced(curves.Curve("train", list(range(20_000)), values))
+    assert bool((low <= mean[:, 1]).all() and (mean[:, 1] <= high).all())
+    nothing, _, _, _ = curves._reduced(curves.Curve("train", list(range(3000)), [float("nan")] * 2000 + [1.0] * 1000))
+    assert str(nothing[0, 1]) == "nan"
+    assert nothing[-1, 1] == 1
+    ElementTree.fromstring(curves.chart("loss", [curves.Curve("train", [1, 2], [1e308, -1e308])], {}, None).drawing)
     ElementTree.fromstring(drawn.drawing)
     ElementTree.fromstring(curves.chart("loss", [curves.Curve("train", [1], [float("nan")])], {}, None).drawing)
 
@@ -214,8 +229,15 @@ def test_what_spans_orders_of_magnitude_has_a_logarithmic_axis(values, log, monk
 
 def test_a_label_and_a_text_in_a_drawing_are_escaped():
     figure = Figure()
-    figure.subplots().set_title("a <b> & c")
+    figure.subplots().set_title("a <b> & c 猫")
     ElementTree.fromstring(svg.inline(figure, "one", 'it <says> "so" & more'))
+
+
+def test_a_dollar_in_a_name_is_no_formula():
+    of = [curves.Curve(r"$\frac{$", [1, 2], [1.0, 2.0])]
+    drawn = curves.chart(r"cost_$\frac{$", of, {}, None).drawing
+    assert r">cost $\frac{$</text>" in drawn
+    assert r">$\frac{$</text>" in drawn
 
 
 # ---- what was mistaken
@@ -238,6 +260,12 @@ def test_of_many_classes_the_pairs_that_were_mistaken_most_are_named(run):
     predictions = torch.tensor([3] * 3 + [4] * 5 + [9] * 9)
     mistakes.write(run, mistakes.confusion(labels, predictions, names), [])
     read = of(run)
+    assert read.cells[2] == [
+        ["class", "images", "recognised"],
+        ["class 7", "3", "0.00 %"],
+        ["class 8", "5", "0.00 %"],
+        ["class 9", "9", "100.00 %"],
+    ]
     assert read.cells[1] == [["class", "taken for", "images"], ["class 8", "class 4", "5"], ["class 7", "class 3", "3"]]
     assert "The worst mistakes" not in read.texts
 
@@ -247,6 +275,8 @@ def test_the_worst_mistakes_are_shown(run):
     read = of(run)
     assert f'<img src="data:image/png;base64,{mistake.image}" alt="an image of cat">' in read.text
     assert "p(cat) = 0.01" in "".join(read.texts)
+    mistakes.write(run, mistakes.read_confusion(run), [mistakes.Mistake("cat", "frog", float("nan"), mistake.image)])
+    assert "p(cat) = not a number" in "".join(of(run).texts)
 
 
 def test_a_run_without_classes_has_a_page_without_them(run):
@@ -277,11 +307,11 @@ def test_pictures_are_in_the_page_as_long_as_there_is_room(run):
     picture(run / "plots" / "fitted_plane.png", 100)
     for name in ("confusion_matrix", "mistakes", "predictions-20260101-000000-abcdef"):
         picture(run / "plots" / f"{name}.png", 10)
-    picture(run / "plots" / "huge.png", 1000)
+    picture(run / "plots" / "huge #1 100%.png", 1000)
     read = of(run)
     content = base64.b64encode((run / "plots" / "fitted_plane.png").read_bytes()).decode()
     assert f'<img src="data:image/png;base64,{content}" alt="fitted plane">' in read.text
-    assert read.links == ["plots/huge.png"]
+    assert read.links == ["plots/huge%20%231%20100%25.png"]
     assert read.text.count('class="picture"') == 1
 
 
@@ -290,28 +320,46 @@ def test_the_largest_page_stays_small(run, monkeypatch):
     mistakes.write(run, mistakes.confusion(torch.tensor([0, 1]), torch.tensor([1, 0]), ["a", "b"]), noise)
     for number in range(5):
         picture(run / "plots" / f"{number}.png", 350)
-    names = [f"train/f{number}" for number in range(12)]
+    names = [f"{stage}/f{number}" for number in range(40) for stage in ("train", "val")]
     lines = [",".join(["step", *names])]
-    lines += [",".join([str(step), *map(str, line)]) for step, line in enumerate(torch.rand(20_000, 12).tolist())]
+    lines += [",".join([str(step), *map(str, line)]) for step, line in enumerate(torch.rand(1000, 80).tolist())]
+    (run / "config.yaml").write_text("model: 1\n" + "# long\n" * 500_000)
     (run / "metrics.csv").write_text("\n".join(lines))
     read = of(run)  # below two million bytes
-    assert len(read.svgs) == 12
-    assert read.links == ["plots/4.png"]
+    assert 10 < len(read.svgs) < 40
+    assert re.search(r"for want of room: f\d+, .*; metrics.csv has them", "".join(read.texts))
+    assert "Its beginning; config.yaml has the rest." in read.texts
+    assert read.links == ["plots/3.png", "plots/4.png"]
+
+
+def test_a_figure_that_was_validated_once_is_listed(tmp_path):
+    read = of(a_run(tmp_path, metrics="step,val/loss,val/alpha\n1,0.5,3\n2,,3\n"))
+    facts = dict(read.cells[0])
+    assert (facts["val/loss"], facts["val/alpha"]) == ("0.5000", "3, throughout")
+
+
+def test_a_folder_is_known_by_its_own_name_whatever_way_it_is_named(run, capsys, monkeypatch):
+    monkeypatch.chdir(run / "plots")
+    (run.parent / "latest").symlink_to(run)
+    for given in ("..", "../../latest"):
+        assert main(["report", "--run", given]) == 0
+        assert capsys.readouterr().out == f"{given}/report.html\n"
+        assert "mnist / 20260101-000000-abcdef" in Page(run / "report.html").texts
 
 
 def test_runs_of_one_configuration_are_linked(tmp_path):
-    first = a_run(tmp_path, "20260101-000000-aaaaaa", seed=1)
+    first = a_run(tmp_path, "20260101-000000-aaaaaa", seed=1, **{"test/loss": 0.5})
     run_page.write(first)
-    a_run(tmp_path, "20260102-000000-bbbbbb", seed=2)  # has no page
+    a_run(tmp_path, "20260102-000000-bbbbbb", seed=2, **{"test/loss": None})  # has no page
     damaged = a_run(tmp_path, "20260103-000000-cccccc")
     (damaged / "result.json").write_text("{")
     a_run(tmp_path, "a copy")
     read = of(a_run(tmp_path, "20260104-000000-dddddd"))
     assert read.links == ["../20260101-000000-aaaaaa/report.html"]
-    assert [line[:2] for line in read.cells[-1]] == [
-        ["run", "seed"],
-        ["20260102-000000-bbbbbb", "2"],
-        ["20260101-000000-aaaaaa", "1"],
+    assert read.cells[-1] == [
+        ["run", "seed", "test/accuracy", "test/images", "test/loss"],
+        ["20260102-000000-bbbbbb", "2", "0.8750", "8", "–"],  # noqa: RUF001
+        ["20260101-000000-aaaaaa", "1", "0.8750", "8", "0.5000"],
     ]
 
 
@@ -324,22 +372,12 @@ def sweep(tmp_path):
     (folder / "runs").mkdir(parents=True)
     (folder / ".lock").write_text("")
     (folder / "config.yaml").write_text("base: true\n")
-    run = a_run(folder / "runs" / "0123456789ab")
+    run = a_run(folder / "runs" / "01 #2 3%")
+    common = {"head": "L2SoftmaxLoss", "classes": 10, "steps": 10, "seconds": 2.0, "data": "d"}
+    there = run.relative_to(folder).as_posix()
     found = [
-        rows.Row(
-            {"head.alpha": "0.0"}, "0", "alphas", "test/accuracy", 0.5, steps=10, seconds=2.0, run="runs/x", data="d"
-        ),
-        rows.Row(
-            {"head.alpha": "5.0"},
-            "0",
-            "alphas",
-            "test/accuracy",
-            0.75,
-            steps=10,
-            seconds=2.0,
-            data="d",
-            run=run.relative_to(folder).as_posix(),
-        ),
+        rows.Row({"head.alpha": "0.0"}, "0", "alphas", "test/accuracy", 0.5, **common, run="runs/x"),
+        rows.Row({"head.alpha": "5.0"}, "0", "alphas", "test/accuracy", 0.75, **common, run=there),
         rows.Row({"head.alpha": "5.0"}, "1", "alphas", "test/accuracy", None, "it <died>"),
     ]
     rows.write(folder / rows.SWEEP_FILE, found)
@@ -363,17 +401,19 @@ def test_a_sweeps_page_has_its_table_its_chart_and_the_way_to_each_run(sweep, ca
         ["alpha 5", "0", "0.7500"],
         ["alpha 5", "1", "it <died>"],
     ]
-    assert read.links == [f"{run.relative_to(folder)}/report.html"]
+    assert read.links == ["runs/01%20%232%203%25/mnist/20260101-000000-abcdef/report.html"]
     (drawn,) = read.svgs
     ElementTree.fromstring(drawn)
-    assert "var(--second)" in drawn
+    assert {"first", "second", "ink"} <= set(re.findall(r"var\(--(\w+)\)", drawn))
+    assert ">lower bound of arXiv:1703.09507, 4.28</text>" in drawn
+    assert not left_over(drawn)
     assert "base: true" in "".join(read.texts)
 
 
 def test_a_run_leads_back_to_its_sweep(sweep):
     folder, run = sweep
     (link,) = of(run).links
-    assert (run / link).resolve() == folder / "report.html"
+    assert (run / link).resolve() == folder / "report.html"  # which there will be
     (folder / ".lock").unlink()
     assert of(run).links == []
 
@@ -386,6 +426,8 @@ def test_a_sweep_that_failed_throughout_has_a_page(tmp_path):
 
 
 # ---- what no page can be made of
+
+SWEPT = "--seed_everything,sweep,metric,value,error,head,alpha,classes,steps,seconds,data,device,versions,run\n"
 
 
 @pytest.mark.parametrize(
@@ -411,6 +453,10 @@ def test_options_that_say_nothing_are_one_line(capsys, arguments, message):
         ("metrics.csv", "step,train/loss\n1,x\n", "metrics.csv is damaged: "),
         ("metrics.csv", "step,train/loss\n1,2,3\n", "metrics.csv is damaged: "),
         ("metrics.csv", b"\xff\xfe\x00", "metrics.csv is damaged: "),
+        ("metrics.csv", "step,train/loss\ninf,1\n", "metrics.csv is damaged: a step is not a number"),
+        ("result.json", "[" * 100_000, "result.json is damaged: "),
+        ("sweep.csv", SWEPT + "0,alphas\n", "sweep.csv holds no rows of a sweep: ValueError: a line has fewer cells"),
+        ("sweep.csv", SWEPT + "0,alphas,a,inf,,,,,,,,,,\n", "ValueError: inf is no figure to compare"),
         (mistakes.CONFUSION_FILE, "true,predicted,images\na,b,c\n", "confusion_matrix.csv is damaged: "),
         (mistakes.MISTAKES_FILE, "{", "mistakes.json is damaged: "),
         ("sweep.csv", "a,b\n1,2\n", "sweep.csv holds no rows of a sweep: "),
@@ -424,6 +470,16 @@ def test_a_folder_that_is_incomplete_or_damaged_is_one_line(run, capsys, name, c
     before = sorted(run.rglob("*"))
     assert message in refused(capsys, "--run", run)
     assert sorted(run.rglob("*")) == before
+
+
+def test_text_that_is_no_text_does_not_end_a_page(run):
+    result = json.loads((run / "result.json").read_text()) | {"note": "\ud800"}
+    (run / "result.json").write_text(json.dumps(result))
+    assert "&#55296;" in of(run).text
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_one_line(capsys):
+    assert refused(capsys, "--run", "a" * 300) == f"{'a' * 300} cannot be read or written: File name too long"
 
 
 def test_a_page_that_cannot_be_written_is_one_line_and_leaves_the_old_one(run, capsys):

@@ -18,6 +18,9 @@ class Module:
         self.device, self.logged = torch.device(device), {}
 
     def log(self, name, value):
+        if name == "train/gradient_norm":
+            self.norm = float(value)
+            return
         self.logged.setdefault(name, []).append(float(value))
 
 
@@ -26,9 +29,12 @@ class Trainer:
 
     def __init__(self, monkeypatch, module):
         self.now, self.module, self.monitor = 0.0, module, TrainingMonitor()
-        self.batches = 0
+        self.batches, self.accumulates = 0, False
+        weight = torch.nn.Parameter(torch.zeros(2))
+        weight.grad = torch.tensor([3.0, 4.0])
+        self.optimizer = torch.optim.SGD([weight])
         monkeypatch.setattr(training_monitor.time, "perf_counter", lambda: self.now)
-        self._logger_connector = self
+        self._logger_connector = self.precision_plugin = self
 
     @property
     def should_update_logs(self):
@@ -37,6 +43,8 @@ class Trainer:
     def train(self, batch):
         self.monitor.on_train_batch_start(self, self.module, batch, self.batches)
         self.now += 1
+        if not self.accumulates:
+            self.monitor.on_before_optimizer_step(self, self.module, self.optimizer)
         self.monitor.on_train_batch_end(self, self.module, None, batch, self.batches)
         self.batches += 1
 
@@ -85,6 +93,43 @@ def test_rows_are_called_what_the_data_call_them_and_need_not_be_countable(monke
     trainer.train(batch(12))
     trainer.train(batch(13))
     assert trainer.module.logged == {"train/points_per_second": [(12 + 13) / 5]}  # of all seconds since the first batch
+
+
+def test_batches_whose_gradients_are_added_up_are_one_record(monkeypatch):
+    trainer = Trainer(monkeypatch, Module("cuda"))
+    waits = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
+    trainer.train(batch(8))
+    trainer.batches = 1  # all of these are the recorded step's
+    for accumulates in (True, True, False):
+        trainer.accumulates, trainer.batches = accumulates, 1
+        trainer.train(batch(10))
+    assert trainer.module.logged["train/images_per_second"] == [10.0]
+    assert len(waits) == 1
+
+
+def test_sparse_gradients_have_a_length_too(monkeypatch):
+    trainer = Trainer(monkeypatch, Module())
+    weight = torch.nn.Parameter(torch.zeros(5, 1))
+    weight.grad = torch.sparse_coo_tensor(
+        [[1, 1, 3]], [[1.0], [2.0], [4.0]], (5, 1), check_invariants=True
+    )  # 3 at 1, 4 at 3
+    trainer.optimizer = torch.optim.SGD([weight])
+    trainer.batches = 1
+    trainer.train(batch(8))
+    assert trainer.module.norm == 5
+
+
+@pytest.mark.parametrize(("fused", "norm"), [(True, 5 / 1024), (False, 5.0)])
+def test_a_fused_optimisers_gradients_are_measured_without_their_scale(monkeypatch, fused, norm):
+    trainer = Trainer(monkeypatch, Module())
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    trainer.scaler.scale(torch.tensor(1.0))
+    trainer.optimizer._step_supports_amp_scaling = fused
+    trainer.batches = 1
+    trainer.train(batch(8))
+    assert trainer.module.norm == norm
 
 
 def test_a_gpus_memory_is_recorded_after_it_has_done_what_was_asked(monkeypatch):

@@ -1,12 +1,12 @@
 """What a test says beyond one number: each class's accuracy, the confusion matrix and the worst mistakes."""
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lit_l2softmax import mistakes, plots
 from lit_l2softmax.loggers import RunWandbLogger
@@ -19,7 +19,8 @@ class MistakeReport(Callback):
     Of more than 100 classes there is neither a matrix nor a figure for each, but the file of what was taken for what.
 
     It wants a module whose ``test_step`` returns the logits, ``(N, C)``, and whose ``class_names`` are C words, and
-    batches of images and labels. Pictures go to ``plots/`` of the run; a trainer without a record gets none.
+    batches of images and labels. Files and pictures go to ``plots/`` beside the trainer's record, which in a run is the
+    run's folder; a trainer without a record gets none.
 
     Args:
         mistakes: how many images are shown at most.
@@ -54,7 +55,8 @@ class MistakeReport(Callback):
         right = outputs[wrong].float().softmax(1).gather(1, labels[wrong, None])[:, 0]
         for probability, row in zip(right.tolist(), wrong.tolist(), strict=True):
             self._worst.append((probability, int(labels[row]), int(predictions[row]), images[row].float().cpu()))
-        self._worst = sorted(self._worst, key=lambda mistake: mistake[0])[: self.most]
+        # What is not a number comes first.
+        self._worst = sorted(self._worst, key=lambda one: -1.0 if math.isnan(one[0]) else one[0])[: self.most]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes files and pictures, and logs what they show."""
@@ -81,7 +83,7 @@ class MistakeReport(Callback):
             wrong = int((labels != predictions).sum())
             plots.save_confusion_matrix(
                 folder / "plots" / "confusion_matrix.png",
-                multiclass_confusion_matrix(predictions, labels, len(names)),
+                confused.matrix(),
                 names,
                 f"{wrong:,} of {len(labels):,} test images are mistaken",
             )

@@ -13,10 +13,11 @@ class TrainingMonitor(Callback):
     """Records three figures with the others of a step, every ``log_every_n_steps`` steps.
 
     - ``train/images_per_second``, or what the data's ``row_name`` says: rows trained on since the last record over the
-      time that took, data included, validations and checkpoints not. The first batch, which compiles and allocates, is
-      left out.
-    - ``train/gradient_norm``: the Euclidean length of all gradients together, before they are clipped.
-    - ``train/gpu_memory_mib``: the most that tensors have held of the GPU's memory so far, in MiB; none on a CPU.
+      time since then, with what the data and other callbacks take. A validation is left out, with what follows it until
+      the next batch is there, and so is the first batch, which compiles and allocates.
+    - ``train/gradient_norm``: the Euclidean length of all the optimiser's gradients together, before they are clipped.
+    - ``train/gpu_memory_mib``: the most that this process's tensors have held of the GPU's memory at once, in MiB; none
+      on a CPU.
 
     Lightning's ThroughputMonitor waits for the GPU after every batch; this waits where a record does so anyway.
     """
@@ -25,7 +26,7 @@ class TrainingMonitor(Callback):
         self._forget()
 
     def _forget(self) -> None:
-        self._warm = False
+        self._warm = self._stepped = False
         self._since: float | None = None  # when counting went on; None while something else is done
         self._seconds, self._rows = 0.0, 0
 
@@ -40,9 +41,18 @@ class TrainingMonitor(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Records the gradient's length."""
-        if _is_recorded(trainer):
-            gradients = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
-            pl_module.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+        self._stepped = True
+        if not _is_recorded(trainer):
+            return
+        weights = (weight for group in optimizer.param_groups for weight in group["params"])
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        dense = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
+        norm = torch.nn.utils.get_total_norm(dense)
+        # A fused optimiser takes the scale of half precision off its gradients itself, later.
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            norm = norm / scaler.get_scale()
+        pl_module.log("train/gradient_norm", norm)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -51,7 +61,8 @@ class TrainingMonitor(Callback):
         self._warm = True
         if self._since is not None:
             self._rows += _rows(batch)
-        if not _is_recorded(trainer):
+        stepped, self._stepped = self._stepped, False
+        if not stepped or not _is_recorded(trainer):  # of batches whose gradients are added up, the last one's record
             return
         device = pl_module.device
         if device.type == "cuda":

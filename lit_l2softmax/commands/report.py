@@ -32,12 +32,12 @@ def main(arguments: Sequence[str]) -> int:
     folder: Path | None = parser.parse_args(options).run
     if folder is None:
         raise ConfigError("report needs the folder of a run or a sweep: --run FOLDER")
-    if not folder.is_dir():
-        raise RunError(f"there is no folder {folder}")
     from lit_l2softmax.reports import run_page, sweep_page  # seconds, which help need not wait for
     from lit_l2softmax.sweeps import rows
 
     try:
+        if not folder.is_dir():
+            raise RunError(f"there is no folder {folder}")
         kept = folder / rows.SWEEP_FILE
         print(sweep_page.write(folder, rows.read(kept)) if kept.is_file() else run_page.write(folder))
     except OSError as error:

@@ -125,7 +125,10 @@ def _compared(sweep: "Sweep", settings: "list[Setting]", folder: Path, jobs: int
         raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
     print(file)
     _draw(file, in_order)
-    print(sweep_page.write(folder, in_order))
+    try:
+        print(sweep_page.write(folder, in_order))
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from error
     return int(any(one.error for one in in_order))
 
 

@@ -1,6 +1,5 @@
 """What a run recorded on its way, drawn against the step."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,8 @@ from .svg import inline
 
 STYLES = {"train": ("#1f77b4", "-"), "val": ("#ff7f0e", "--"), "test": ("#009e73", "-.")}
 OTHER_STYLE = ("#cc79a7", ":")
-POINTS = 200  # of a curve; the records of longer trainings are averaged
+POINTS = 150  # of a curve; the records of longer trainings are averaged
+HUGE = 1e100
 WIDE = 50.0  # a figure whose greatest value is so many times its least, all positive, has a logarithmic axis
 FIRST = ("loss", "accuracy", "calibration_error")
 UNITS = {
@@ -72,6 +72,11 @@ def changes(of: Sequence[Curve]) -> bool:
     return any(len(set(curve.values)) > 1 for curve in of)
 
 
+def drawable(value: float) -> bool:
+    """Whether a value is a number that an axis can reach."""
+    return abs(value) < HUGE
+
+
 def chart(name: str, of: Sequence[Curve], units: Mapping[str, str], judged: int | None) -> Chart:
     """The chart of a figure.
 
@@ -90,23 +95,25 @@ def chart(name: str, of: Sequence[Curve], units: Mapping[str, str], judged: int 
         mean, low, high, together = _reduced(curve)
         averaged = max(averaged, together)
         marker = "o" if len(mean) <= 20 else ""
-        axes.plot(mean[:, 0], mean[:, 1], color=colour, linestyle=line, marker=marker, markersize=3, label=curve.stage)
+        axes.plot(
+            mean[:, 0], mean[:, 1], color=colour, linestyle=line, marker=marker, markersize=3, label=_plain(curve.stage)
+        )
         if together > 1:
             axes.fill_between(mean[:, 0], low, high, color=colour, alpha=0.2, linewidth=0)
-    finite = [value for curve in of for value in curve.values if math.isfinite(value)]
+    finite = [value for curve in of for value in curve.values if drawable(value)]
     if finite and min(finite) > 0 and max(finite) > WIDE * min(finite):
         axes.set_yscale("log")
     if judged is not None:
         axes.axvline(judged, color="#8c8c8c", linewidth=1, linestyle=":", label="tested checkpoint")
     measured = name.removesuffix("_smoothed")
-    axes.set(xlabel="step", ylabel=units.get(measured, measured.partition("/")[0].replace("_", " ")))
+    axes.set(xlabel="step", ylabel=_plain(units.get(measured, measured.partition("/")[0].replace("_", " "))))
     axes.grid(color="#ebebeb")
     axes.set_axisbelow(True)
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, borderaxespad=0)
     lost = sum(len(curve.values) for curve in of) - len(finite)
     notes = [
         f"means of {averaged:,} records, bands from the least to the greatest" if averaged > 1 else "",
-        f"{lost:,} records are not a number" if lost else "",
+        f"{lost:,} of the records are no number" if lost else "",
     ]
     said = ", ".join(f"{curve.stage} from {curve.values[0]:.4g} to {curve.values[-1]:.4g}" for curve in of)
     title = name.replace("_", " ")
@@ -114,11 +121,23 @@ def chart(name: str, of: Sequence[Curve], units: Mapping[str, str], judged: int 
     return Chart(title, "; ".join(filter(None, notes)), drawing)
 
 
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # no formula
+
+
 def _reduced(curve: Curve) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], int]:
-    """Steps and means ``(P, 2)``, least and greatest values ``(P,)``, and how many records each of them is of."""
+    """Steps and means ``(P, 2)``, least and greatest values ``(P,)``, and how many records each of them is of.
+
+    They are of what is a number, where there is one.
+    """
     together = -(-len(curve.values) // POINTS)
-    steps, values = np.array(curve.steps, float), np.array(curve.values)
+    steps, values = (
+        np.array(curve.steps, float),
+        np.array([value if drawable(value) else np.nan for value in curve.values]),
+    )
     parts = np.arange(0, len(values), together)
-    sizes = np.diff([*parts, len(values)])
-    mean = np.stack([np.add.reduceat(part, parts) / sizes for part in (steps, values)], 1)
-    return mean, np.minimum.reduceat(values, parts), np.maximum.reduceat(values, parts), together
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):  # 0 / 0, of nothing known, is what it should be
+        mean = np.add.reduceat(np.where(known, values, 0.0), parts) / np.add.reduceat(known, parts, dtype=float)
+    middle = np.add.reduceat(steps, parts) / np.diff([*parts, len(values)])
+    return np.stack([middle, mean], 1), np.fmin.reduceat(values, parts), np.fmax.reduceat(values, parts), together

@@ -1,5 +1,6 @@
 """A page as a file."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,13 @@ def write(folder: Path, template: str, **content: Any) -> Path:
     text = environment.get_template(template).render(**content)
     path = folder / REPORT_FILE
     beside = path.with_suffix(".part")
-    beside.write_text(text)
-    beside.replace(path)
+    try:
+        beside.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
+        beside.replace(path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
     return path
 
 
@@ -33,8 +39,8 @@ def figure(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     size = abs(value)
-    if isinstance(value, int) or (1 < size < 1e15 and value.is_integer()):
+    if isinstance(value, int) or (1 < size < 1e9 and value.is_integer()):
         return f"{int(value):,}"
-    if size >= 10:
-        return f"{value:,.1f}"
-    return f"{value:.4f}" if size >= 1e-3 or size == 0 else f"{value:.2g}"
+    if not 1e-3 <= size < 1e9 and size != 0:
+        return f"{value:.2g}"
+    return f"{value:,.1f}" if size >= 10 else f"{value:.4f}"

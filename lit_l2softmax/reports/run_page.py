@@ -3,9 +3,10 @@
 import base64
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lit_l2softmax import mistakes, runs
 from lit_l2softmax.errors import RunError
@@ -17,7 +18,10 @@ from .curves import UNITS, Chart, Curve, Records, changes, chart, curves
 TEST = "test/"
 MATRIX_CLASSES = 30  # of more classes the page names those that were mistaken most
 NAMED = 20  # of them
-PICTURES_BYTES = 512 * 1024  # of all pictures; the page links to those beyond
+NEWEST = 50  # other runs
+PICTURES_BYTES = 384 * 1024  # of all pictures; the page links to those beyond
+CHARTS_BYTES = 600_000  # of all charts; those beyond are named
+CONFIG_CHARACTERS = 100_000
 OWN_SECTION = ("confusion_matrix.png", "mistakes.png")
 
 
@@ -27,44 +31,63 @@ def write(run: Path) -> Path:
     Raises:
         RunError: where the folder is none of a run that is over, or a file in it is damaged.
     """
-    result, config = runs.read_result(run), runs.read_config(run)
+    result, config, here = runs.read_result(run), runs.read_config(run), run.resolve()
     records = runs.read_metrics(run) if (run / runs.METRICS_FILE).is_file() else []
     recorded = curves(records)
     model = config.get("model")
     nats = isinstance(model, dict) and str(model.get("class_path")).endswith("LitClassification")
     confused = mistakes.read_confusion(run)
     pictures, linked = _pictures(run)
+    charts, left_out = _charts(recorded, nats, _judged_step(result, records))
+    told = (run / runs.CONFIG_FILE).read_text(encoding="utf-8", errors="replace")
+    few = confused is not None and len(confused.names) <= MATRIX_CLASSES
     return page.write(
         run,
         "run.html",
-        title=f"{run.absolute().parent.name} / {run.absolute().name}",
+        title=f"{here.parent.name} / {here.name}",
         scores={name: result[name] for name in sorted(result) if name.startswith(TEST)},
-        facts={name: value for name, value in result.items() if not name.startswith(TEST) and value is not None},
-        charts=_charts(recorded, nats, _judged_step(result, records)),
+        facts={
+            name: str(value) if name == "seed" else value
+            for name, value in result.items()
+            if not name.startswith(TEST) and value is not None
+        },
+        charts=charts,
+        left_out=left_out,
         constants={
-            f"{curve.stage}/{name}": curve.values[0]
+            f"{curve.stage}/{name}": curve
             for name, of in recorded.items()
             if not changes(of)
             for curve in of
-            if len(curve.values) > 1
+            if curve.stage != "test"  # the result has those
         },
-        confusion=confused if confused and len(confused.names) <= MATRIX_CLASSES else None,
-        most=max([count for (true, taken), count in confused.counts.items() if true != taken], default=1)
-        if confused
-        else 1,
-        worst_pairs=_worst_pairs(confused) if confused and len(confused.names) > MATRIX_CLASSES else [],
-        mistakes=mistakes.read_mistakes(run),
+        confusion=confused if few else None,
+        most=max(_mistaken(confused), default=(1,))[0] if confused else 1,
+        many=_of_many(confused) if confused and not few else None,
+        mistakes=mistakes.read_mistakes(run)[:NAMED],
         pictures=pictures,
         linked=linked,
-        config=(run / runs.CONFIG_FILE).read_text(),
-        sweep=_sweep_page(run),
-        others=_others(run),
+        config=told[:CONFIG_CHARACTERS],
+        config_is_whole=len(told) <= CONFIG_CHARACTERS,
+        sweep=_sweep_page(here),
+        others=_others(here),
     )
 
 
-def _charts(recorded: Mapping[str, list[Curve]], nats: bool, judged: int | None) -> list[Chart]:
+def _charts(recorded: Mapping[str, list[Curve]], nats: bool, judged: int | None) -> tuple[list[Chart], list[str]]:
+    """Charts of what has changed, as many as there is room for, and the names of the others."""
     units = UNITS | ({"loss": "loss in nats"} if nats else {})
-    return [chart(name, of, units, judged) for name, of in recorded.items() if changes(of)]
+    inside: list[Chart] = []
+    beyond: list[str] = []
+    left = CHARTS_BYTES
+    for name, of in recorded.items():
+        if not changes(of):
+            continue
+        if left > 0:
+            inside.append(chart(name, of, units, judged))
+            left -= len(inside[-1].drawing)
+        else:
+            beyond.append(name)
+    return inside, beyond
 
 
 def _judged_step(result: Mapping[str, Any], records: Records) -> int | None:
@@ -76,10 +99,19 @@ def _judged_step(result: Mapping[str, Any], records: Records) -> int | None:
     return next((int(record["step"]) for record in found if "step" in record), None)
 
 
-def _worst_pairs(confused: mistakes.Confusion) -> list[tuple[str, str, int]]:
-    wrong = [(count, pair) for pair, count in confused.counts.items() if pair[0] != pair[1]]
-    wrong.sort(key=lambda found: (-found[0], found[1]))
-    return [(confused.names[true], confused.names[taken], count) for count, (true, taken) in wrong[:NAMED]]
+def _mistaken(confused: mistakes.Confusion) -> list[tuple[int, tuple[int, int]]]:
+    return [(count, pair) for pair, count in confused.counts.items() if pair[0] != pair[1]]
+
+
+def _of_many(confused: mistakes.Confusion) -> Mapping[str, Any]:
+    """Of many classes, which were mistaken for which most often, and which were recognised least."""
+    names = confused.names
+    pairs = sorted(_mistaken(confused), key=lambda found: (-found[0], found[1]))[:NAMED]
+    classes = [(names[label], *figures) for label, figures in enumerate(confused.recognised()) if figures[1]]
+    return {
+        "pairs": [(names[true], names[taken], count) for count, (true, taken) in pairs],
+        "classes": sorted(classes, key=lambda found: found[1] / found[2])[:NAMED],
+    }
 
 
 def _pictures(run: Path) -> tuple[list[tuple[str, str]], list[str]]:
@@ -92,7 +124,7 @@ def _pictures(run: Path) -> tuple[list[tuple[str, str]], list[str]]:
             continue
         content = path.read_bytes()
         if len(content) > left:
-            linked.append(path.relative_to(run).as_posix())
+            linked.append(quote(path.relative_to(run).as_posix()))
             continue
         left -= len(content)
         inside.append((path.stem.replace("_", " "), base64.b64encode(content).decode()))
@@ -102,14 +134,14 @@ def _pictures(run: Path) -> tuple[list[tuple[str, str]], list[str]]:
 def _sweep_page(run: Path) -> str | None:
     """The way from a run's folder to the page of its sweep."""
     sweep = sweep_of(run)
-    return None if sweep is None else Path(os.path.relpath(sweep / page.REPORT_FILE, run.absolute())).as_posix()
+    return None if sweep is None else Path(os.path.relpath(sweep / page.REPORT_FILE, run)).as_posix()
 
 
-def _others(run: Path) -> Sequence[Mapping[str, Any]]:
-    """The other runs of the same configuration that are over, the newest first."""
-    found = []
-    for other in sorted(run.absolute().parent.iterdir(), reverse=True):
-        if other.name == run.absolute().name or not runs.is_run_name(other.name):
+def _others(run: Path) -> Mapping[str, Any]:
+    """The newest other runs of the same configuration that are over, and the names of their scores."""
+    found: list[Mapping[str, Any]] = []
+    for other in sorted(run.parent.iterdir(), reverse=True):
+        if other.name == run.name or not runs.is_run_name(other.name) or len(found) == NEWEST:
             continue
         try:
             result = runs.read_result(other)
@@ -118,4 +150,4 @@ def _others(run: Path) -> Sequence[Mapping[str, Any]]:
         scores = {name: value for name, value in result.items() if name.startswith(TEST) and isinstance(value, float)}
         link = f"../{other.name}/{page.REPORT_FILE}" if (other / page.REPORT_FILE).is_file() else None
         found.append({"name": other.name, "link": link, "seed": result.get("seed"), "scores": scores})
-    return found
+    return {"runs": found, "scores": sorted({name for other in found for name in other["scores"]})}

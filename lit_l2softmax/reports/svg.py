@@ -8,6 +8,8 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from lit_l2softmax.plots import write
+
 # What a figure is drawn in, and the page's variable that takes its place.
 VARIABLES = {
     "#000000": "ink",
@@ -16,7 +18,7 @@ VARIABLES = {
     "#ff7f0e": "second",
     "#009e73": "third",
     "#cc79a7": "fourth",
-    "#4d4d4d": "ink",
+    "#4c4c4c": "ink",
     "#8c8c8c": "muted",
     "#cccccc": "grid",
     "#ebebeb": "grid",
@@ -25,6 +27,8 @@ _COLOUR = re.compile("|".join(VARIABLES))
 _NUMBERED = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
 _FONT = re.compile(r" font-family: [^;\"]*;?")  # the page has one
 _STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
+_DIGITS = re.compile(r"(?<=\d\.\d\d)\d+")  # of a coordinate, beyond a hundredth of a point
 NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -38,9 +42,10 @@ def inline(figure: Figure, name: str, label: str) -> Markup:
     """
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(file, format="svg", transparent=True, metadata=NOTHING)
+        write(figure, file, format="svg", transparent=True, metadata=NOTHING)
     _, _, drawn = file.getvalue().partition("<svg")
     for superfluous in (_NUMBERED, _FONT, _STYLE):
         drawn = superfluous.sub("", drawn)
+    drawn = _TAG.sub(lambda found: _DIGITS.sub("", found[0]), drawn)
     drawn = _COLOUR.sub(lambda found: f"var(--{VARIABLES[found[0]]})", drawn)
     return Markup(f'<svg role="img" aria-label="{escape(label)}"{drawn}')

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from lit_l2softmax.sweeps import chart, rows, table
 
@@ -30,7 +31,7 @@ def write(folder: Path, found: Sequence[rows.Row]) -> Path:
                 "row": row,
                 "variant": variant,
                 "name": row.run.rpartition("/")[2],
-                "link": f"{row.run}/{page.REPORT_FILE}" if _has_page(folder, row) else None,
+                "link": quote(f"{row.run}/{page.REPORT_FILE}") if _has_page(folder, row) else None,
             }
             for variant, of in rows.variants(found).items()
             for row in of
@@ -44,4 +45,4 @@ def _has_page(folder: Path, row: rows.Row) -> bool:
 
 
 def _read(path: Path) -> str | None:
-    return path.read_text() if path.is_file() else None
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None

@@ -130,7 +130,7 @@ def _half(over: Estimate) -> float:
 
 
 def _metric(named: Mapping[str, list[Row]]) -> str:
-    return next(iter(named.values()))[0].metric
+    return next(iter(named.values()))[0].metric.replace("$", r"\$")  # no formula
 
 
 def _finish(axes: Axes) -> None:

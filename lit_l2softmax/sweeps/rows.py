@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -149,11 +150,15 @@ def read(path: Path) -> list[Row]:
 def _row(cells: Mapping[str, str]) -> Row:
     if "" in cells:
         raise ValueError("a line has more cells than the first")
+    if None in cells.values():
+        raise ValueError("a line has fewer cells than the first")
     options = {name.removeprefix(DASHES): cell for name, cell in cells.items() if name.startswith(DASHES) and cell}
     known: dict[str, Any] = {}
     for column in _COLUMNS:
         parse, cell = _PARSED.get(column.type), cells[column.name]
         known[column.name] = cell if parse is None else parse(cell) if cell else None
+    if not math.isfinite(known["value"] or 0.0):
+        raise ValueError(f"{cells['value']} is no figure to compare")
     return Row(options, options.pop(SEED, ""), **known)
 
 
