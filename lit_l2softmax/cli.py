@@ -14,6 +14,7 @@ import lightning
 import torch
 import yaml
 from jsonargparse import ArgumentError
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -33,6 +34,7 @@ from . import (
 )
 from .callbacks import ConfiguredOptimizer, LastCheckpoint, PlainProgress, RunConfig, TerminalProgress, TrainingMonitor
 from .data.pictures import Ink
+from .durable_checkpoints import DurableCheckpointIO
 from .errors import ConfigError
 from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
 from .messages import nearest_or_all, one_line
@@ -178,7 +180,10 @@ class LitCLI(LightningCLI):
             if options.logger in (None, True):
                 kwargs["logger"] = self._loggers(self.run_folder)
         self.trainer_defaults = {"callbacks": callbacks}  # added to those of the configuration, never replaced by them
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # unless somebody has named another
+            trainer.strategy.checkpoint_io = DurableCheckpointIO()
+        return trainer
 
     def _loggers(self, folder: Path) -> list[Logger]:
         options: WandbOptions = self.config_init.fit.wandb

@@ -25,6 +25,7 @@ import torch
 import yaml
 from torch import nn
 
+from .durable_checkpoints import check
 from .errors import RunError
 
 CONFIG_FILE = "config.yaml"
@@ -86,15 +87,14 @@ def judged_checkpoint(run: Path) -> Path:
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; nothing in it is ever executed.
+    """The content of a checkpoint, on the CPU, of which every byte is as it was saved; nothing in it is ever executed.
 
     Raises:
         RunError: where the file is no readable checkpoint of this project.
     """
+    check(checkpoint)
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except OSError as error:
-        raise RunError(f"the checkpoint {checkpoint} cannot be read: {error.strerror}") from error
     except Exception as error:  # a damaged archive or a forbidden pickle: torch has half a dozen types for it
         reason = str(error).partition("\n")[0]
         raise RunError(f"{checkpoint} is damaged or not a checkpoint of weights alone: {reason}") from error

@@ -22,7 +22,7 @@ LAYERS = [
         "plots",
         "schedules",
     ],
-    ["mistakes", "ops", "penalties", "plots_of_regressions", "shipped"],
+    ["durable_checkpoints", "mistakes", "ops", "penalties", "plots_of_regressions", "shipped"],
     ["layers", "selftest"],
     ["networks"],
     ["data", "loggers", "runs", "demos"],

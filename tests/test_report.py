@@ -256,15 +256,15 @@ def test_the_matrix_has_each_count_where_it_belongs(run):
 
 def test_of_many_classes_the_pairs_that_were_mistaken_most_are_named(run):
     names = [f"class {number}" for number in range(40)]
-    labels = torch.tensor([7] * 3 + [8] * 5 + [9] * 9)
-    predictions = torch.tensor([3] * 3 + [4] * 5 + [9] * 9)
+    labels = torch.tensor([6] * 9 + [7] * 3 + [8] * 5)
+    predictions = torch.tensor([6] * 9 + [3] * 3 + [4] * 5)
     mistakes.write(run, mistakes.confusion(labels, predictions, names), [])
     read = of(run)
     assert read.cells[2] == [
         ["class", "images", "recognised"],
         ["class 7", "3", "0.00 %"],
         ["class 8", "5", "0.00 %"],
-        ["class 9", "9", "100.00 %"],
+        ["class 6", "9", "100.00 %"],
     ]
     assert read.cells[1] == [["class", "taken for", "images"], ["class 8", "class 4", "5"], ["class 7", "class 3", "3"]]
     assert "The worst mistakes" not in read.texts
@@ -487,6 +487,17 @@ def test_a_page_that_cannot_be_written_is_one_line_and_leaves_the_old_one(run, c
     (run / "report.part").mkdir()
     assert refused(capsys, "--run", run) == f"{run / 'report.part'} cannot be read or written: Is a directory"
     assert (run / "report.html").read_text() == "old"
+
+
+def test_a_page_that_was_cut_off_is_not_left_lying_about(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    before = sorted(run.rglob("*"))
+    with pytest.raises(OSError, match="No space left"):
+        run_page.write(run)
+    assert sorted(run.rglob("*")) == before
 
 
 def test_a_damaged_record_is_told_from_its_absence(run, capsys):
