@@ -1,6 +1,7 @@
 """What is done to a command line before Lightning's parser sees it: configurations by name, checkpoints by run."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,12 +27,14 @@ def resolved(arguments: list[str]) -> list[str]:
     if {"-h", "--help"} & set(others):
         return arguments
     if command == "fit":
-        if not any(argument.startswith(("--config", "-c", "--model", "--print_config")) for argument in others):
+        if not any(
+            argument.startswith(("--config", "-c", "--model", "--print_config", "--resume")) for argument in others
+        ):
             stems = [Path(name).name for name in names()]
             bare = [argument for argument in others if Path(argument).name.removesuffix(".yaml") in stems]
             hint = f"did you mean --config {bare[0]}?" if bare else f"there are {', '.join(names())}"
             raise ConfigError(f"fit needs a configuration, --config NAME; {hint}")
-        return [command, *_with_configs(others, config_file)]
+        return [command, *_resumed(_with_configs(others, config_file))]
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     finder.add_argument("--run", type=Path)
     finder.add_argument("--ckpt_path", type=Path)
@@ -52,6 +55,39 @@ def resolved(arguments: list[str]) -> list[str]:
         f"--ckpt_path={checkpoint}",
         *_with_configs(others, _without_fit),
     ]
+
+
+def _resumed(arguments: list[str]) -> list[str]:
+    """The arguments of fit, ``--resume`` with the run's own configuration and the checkpoint it goes on from."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--resume")
+    finder.add_argument("--runs", default="runs")
+    finder.add_argument("-c", "--config", action="append")
+    try:
+        named, others = finder.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
+    if named.resume is None:
+        return arguments
+    if any(argument.startswith("--ckpt_path") for argument in others):
+        raise ConfigError("--resume and --ckpt_path name two checkpoints; give one of them")
+    run: Path | None = Path(named.resume)
+    if named.resume == "auto":
+        if named.config is None:
+            raise ConfigError("--resume auto goes on with the newest run of a configuration: give its --config too")
+        folder = Path(named.runs) / runs.config_name(named.config)
+        run = runs.unfinished(folder)
+        if run is None:
+            print(f"nothing to resume in {folder}: a new run begins", flush=True)
+            return [*(f"--config={name}" for name in named.config), f"--runs={named.runs}", *others]
+    elif named.config is not None:
+        raise ConfigError("--resume RUN goes on with that run's own configuration: leave --config out")
+    assert run is not None
+    checkpoint, refused = runs.newest_checkpoint(run)
+    for line in refused:
+        print(f"warning: {line}; {checkpoint.name} is taken instead", file=sys.stderr)
+    print(f"resuming {run} from {checkpoint.name}", flush=True)
+    return [f"--config={run / runs.CONFIG_FILE}", *others, f"--ckpt_path={checkpoint}", f"--resume={run}"]
 
 
 def _with_configs(arguments: list[str], resolve: Callable[[str], str]) -> list[str]:

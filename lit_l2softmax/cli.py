@@ -32,7 +32,15 @@ from . import (
     plots,
     runs,
 )
-from .callbacks import ConfiguredOptimizer, LastCheckpoint, PlainProgress, RunConfig, TerminalProgress, TrainingMonitor
+from .callbacks import (
+    ConfiguredOptimizer,
+    LastCheckpoint,
+    PlainProgress,
+    RunConfig,
+    StepRandomness,
+    TerminalProgress,
+    TrainingMonitor,
+)
 from .data.pictures import Ink
 from .durable_checkpoints import DurableCheckpointIO
 from .errors import ConfigError
@@ -49,6 +57,8 @@ class LitCLI(LightningCLI):
         self._started = time.perf_counter()
         self._adding_subcommand = ""
         self.run_folder: Path | None = None
+        self._resumed = False
+        self._claim: int | None = None
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -77,6 +87,12 @@ class LitCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
         if self._adding_subcommand == "fit":
             parser.add_argument("--runs", type=str, default="runs", help="Folder that receives one folder a run.")
+            # `arguments` turns it into --config and --ckpt_path and leaves the folder here.
+            parser.add_argument(
+                "--resume",
+                type=str | None,
+                help="Run folder to go on in, or auto: the newest run of the configuration, if it is not over.",
+            )
             parser.add_class_arguments(WandbOptions, "wandb")
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
             parser.set_defaults(
@@ -110,12 +126,17 @@ class LitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Decides where the run's files will go; nothing is made yet."""
         options = self.config[self.subcommand]
-        self._config_as_told = self._parser(self.subcommand).dump(options, skip_none=False)
+        told = options.clone()
+        if told.get("resume") is not None:  # the run is what it was told at first
+            told.resume = told.ckpt_path = None
+        self._config_as_told = self._parser(self.subcommand).dump(told, skip_none=False)
         if self.subcommand != "fit":
             return
         _check_fit(options)
         if not options.trainer.fast_dev_run:
-            self.run_folder = Path(options.runs) / _config_name(options.config) / runs.new_name()
+            self.run_folder = Path(options.runs) / runs.config_name(options.config) / runs.new_name()
+            if options.resume is not None:
+                self.run_folder = Path(options.resume)
             checkpoint = options.checkpoint
             checkpoint.dirpath = str(self.run_folder / "checkpoints")
             checkpoint.filename = "best" if checkpoint.save_top_k == 1 else "{step}"
@@ -174,7 +195,8 @@ class LitCLI(LightningCLI):
             kwargs["logger"] = False
         else:
             kwargs["default_root_dir"] = str(self.run_folder)
-            callbacks += [ConfiguredOptimizer(), TrainingMonitor()]
+            seed = self.config[self.subcommand].seed_everything
+            callbacks += [StepRandomness(seed), ConfiguredOptimizer(), TrainingMonitor()]
             callbacks.append(LastCheckpoint(self.run_folder / "checkpoints" / "last.ckpt"))
             callbacks.append(RunConfig(self.run_folder / runs.CONFIG_FILE, runs.CONFIG_KEY, self._config_as_told))
             if options.logger in (None, True):
@@ -209,6 +231,8 @@ class LitCLI(LightningCLI):
             raise ConfigError(one_line(error)) from error
         finally:
             self._finish_wandb()
+            if self._claim is not None:
+                os.close(self._claim)
 
     def _finish_wandb(self) -> None:
         for logger in self.trainer.loggers:
@@ -229,8 +253,14 @@ class LitCLI(LightningCLI):
                 raise ConfigError(
                     f"{checkpoint} holds averaged weights, which training would go on from; give --model.ema_decay"
                 )
-        if self.run_folder is not None:
+        if self.run_folder is None:
+            return
+        self._resumed = self.config.fit.resume is not None
+        if not self._resumed:
             runs.create(self.run_folder)
+        self._claim = runs.claim(self.run_folder)
+        if self._resumed:
+            runs.cut_metrics(self.run_folder, runs.read_checkpoint(Path(self.config.fit.ckpt_path))["global_step"])
 
     def fit(self, **options: Any) -> None:
         """Trains; a run that fails before its first step leaves no folder."""
@@ -239,7 +269,7 @@ class LitCLI(LightningCLI):
         except BaseException as error:
             if self.run_folder is not None:
                 self._finish_wandb()
-                if self.trainer.global_step == 0:
+                if self.trainer.global_step == 0 and not self._resumed:
                     runs.discard(self.run_folder)
                 elif isinstance(error, SystemExit):  # Lightning's word for Ctrl-C
                     kept = "" if (self.run_folder / "checkpoints").is_dir() else ", before the first checkpoint"
@@ -413,15 +443,6 @@ def _seed(value: int | bool) -> int:
     return value
 
 
-def _config_name(files: list[Any] | None) -> str:
-    named = [Path(str(file)).absolute() for file in files or [] if file is not None]
-    if not named:
-        return "unnamed"
-    # A run's own config.yaml repeats that run, so it keeps the run's name.
-    names = [file.parents[1].name if runs.is_run_name(file.parent.name) else file.stem for file in named]
-    return "+".join(names)
-
-
 def _quiet() -> None:
     """Keeps what a person should read and drops what they cannot act on."""
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -430,7 +451,8 @@ def _quiet() -> None:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     for message in (
         "does not have many workers",  # batches are indexed from memory: worker processes would slow them down
-        "dirpath has changed",  # a resumed run has a folder of its own
+        "dirpath has changed",  # a run that begins from another's checkpoint has a folder of its own
+        "exists and is not empty",  # that of a run that is resumed
         "smaller than the logging interval",  # records are kept every so many steps of the run, not of an epoch
         "LeafSpec",  # Lightning's own use of torch
         "torch.jit.script_method",  # torch's own, when it compiles

@@ -11,11 +11,13 @@
 """
 
 import csv
+import fcntl
 import json
+import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
@@ -51,6 +53,78 @@ def create(folder: Path) -> None:
         raise RunError(
             f"the run folder {folder} cannot be made ({error.strerror}); name another place with --runs"
         ) from error
+
+
+def claim(folder: Path) -> int:
+    """Makes a run's folder this process's own as long as the descriptor that is returned is open.
+
+    Raises:
+        RunError: where another process trains in it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise RunError(f"another process is training in {folder}") from error
+    return descriptor
+
+
+def config_name(files: Sequence[Any] | None) -> str:
+    """What the runs of these configurations are called; None is none."""
+    named = [Path(str(file)).absolute() for file in files or [] if file is not None]
+    if not named:
+        return "unnamed"
+    # A run's own config.yaml repeats that run, so it keeps the run's name.
+    names = [file.parents[1].name if is_run_name(file.parent.name) else file.stem for file in named]
+    return "+".join(names)
+
+
+def unfinished(folder: Path) -> Path | None:
+    """The newest run of a configuration's folder, where it has a checkpoint and no result; None where it has not."""
+    names = [path.name for path in folder.iterdir() if is_run_name(path.name)] if folder.is_dir() else []
+    newest = folder / max(names, default="")
+    begun = names and (newest / CONFIG_FILE).is_file() and any(newest.glob("checkpoints/*.ckpt"))
+    return newest if begun and not (newest / RESULT_FILE).exists() else None
+
+
+def newest_checkpoint(run: Path) -> tuple[Path, list[str]]:
+    """The checkpoint that a run goes on from, and a line on each newer one that cannot be used.
+
+    Raises:
+        RunError: where there is none that can be used.
+    """
+    if not (run / CONFIG_FILE).is_file():
+        raise RunError(f"{run} is not a run folder: it has no {CONFIG_FILE}")
+    if (run / RESULT_FILE).is_file():
+        raise RunError(f"{run} is over: it has its {RESULT_FILE}; a new run goes on with --ckpt_path")
+    refused: list[str] = []
+    for path in sorted((run / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            check(path)
+        except RunError as error:
+            refused.append(str(error))
+        else:
+            return path, refused
+    why = f": {refused[0]}" if refused else ": its training ended before the first one was written"
+    raise RunError(f"{run} holds no checkpoint that could be resumed{why}")
+
+
+def cut_metrics(run: Path, steps: int) -> None:
+    """Takes the records of steps that a checkpoint has not yet made out of ``metrics.csv``; they are made again."""
+    file = run / METRICS_FILE
+    if not file.is_file():
+        return
+    with file.open(newline="") as opened:
+        rows = csv.DictReader(opened)
+        kept = [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < steps]
+        names = rows.fieldnames or []
+    beside = file.with_suffix(".part")
+    with beside.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(kept)
+    beside.replace(file)
 
 
 def is_run_name(name: str) -> bool:

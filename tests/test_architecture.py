@@ -21,6 +21,7 @@ LAYERS = [
         "losses",
         "plots",
         "schedules",
+        "seeds",
     ],
     ["durable_checkpoints", "mistakes", "ops", "penalties", "plots_of_regressions", "shipped"],
     ["layers", "selftest"],

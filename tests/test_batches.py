@@ -69,6 +69,6 @@ def test_a_seed_depends_on_every_part_and_on_their_order(other):
 
 
 def test_a_seed_is_the_same_in_every_process():
-    program = "from lit_l2softmax.data.batches import mix; print(mix(7, 'permutation', 3))"
+    program = "from lit_l2softmax.seeds import mix; print(mix(7, 'permutation', 3))"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert int(printed) == mix(7, "permutation", 3) < 2**63

@@ -9,6 +9,7 @@ from .plain_progress import PlainProgress
 from .regression_pictures import DecisionBorder, Descent, FittedPlane
 from .run_config import RunConfig
 from .smoothed_losses import SmoothedLosses
+from .step_randomness import StepRandomness
 from .terminal_progress import TerminalProgress
 from .training_monitor import TrainingMonitor
 from .tutorial_lines import TutorialLines
@@ -26,6 +27,7 @@ __all__ = [
     "PlainProgress",
     "RunConfig",
     "SmoothedLosses",
+    "StepRandomness",
     "TerminalProgress",
     "TrainingMonitor",
     "TutorialLines",

@@ -44,7 +44,7 @@ class TutorialLines(Callback):
     def __init__(self, line: str, every_n_steps: int, each_epoch: bool = False, last: str | None = None) -> None:
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
-        self.every_n_steps, self.each_epoch = every_n_steps, each_epoch
+        self.every_n_steps, self.each_epoch, self._first = every_n_steps, each_epoch, 0
         self.line, self.last = _Line(line), None if last is None else _Line(last)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,6 +52,14 @@ class TutorialLines(Callback):
         self.line.check(trainer, pl_module, OF_STEP)
         if self.last is not None:
             self.last.check(trainer, pl_module, OF_TRAINING)
+
+    def state_dict(self) -> dict[str, int]:
+        """The first step of the epoch, which a training that goes on in its middle would not know."""
+        return {"first": self._first}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on in that epoch."""
+        self._first = state_dict["first"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remembers the epoch's first step."""

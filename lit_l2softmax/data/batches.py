@@ -1,18 +1,13 @@
 """Whole batches drawn from tensors in memory, in an order that is a function of (seed, epoch) alone."""
 
-import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-
-def mix(*parts: Any) -> int:
-    """A 63-bit seed that depends on every part and on their order, and is the same in every process."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
-
+from lit_l2softmax.seeds import mix
 
 Batches = DataLoader[tuple[Tensor, Tensor]]
 
@@ -77,11 +72,15 @@ class EpochOrder(Sampler[tuple[int, Tensor]]):
     ) -> None:
         self.size, self.batch_size, self.shuffle, self.seed = size, batch_size, shuffle, seed
         self.incomplete, self.device = incomplete, device
-        self.epoch = 0
+        self.epoch = self._behind = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the permutation of the next pass."""
         self.epoch = epoch
+
+    def begin_behind(self, batches: int) -> None:
+        """Leaves out the first batches of the next pass, and of that alone."""
+        self._behind = batches
 
     @property
     def _range(self) -> tuple[int, int]:
@@ -109,8 +108,37 @@ class EpochOrder(Sampler[tuple[int, Tensor]]):
         order = self._order(epoch)
         if end > self.size:
             order = torch.cat([order, self._order(epoch + 1)])
-        for positions in order[first:end].to(self.device).split(self.batch_size):
+        behind, self._behind = self._behind, 0
+        for positions in order[first:end][behind * self.batch_size :].to(self.device).split(self.batch_size):
             yield epoch, positions
+
+
+class ResumableBatches(DataLoader[tuple[Tensor, Tensor]]):
+    """A loader of an ``EpochOrder`` that goes on in the middle of an epoch, exactly where a checkpoint was saved.
+
+    Lightning keeps in its checkpoints what a loader says of itself, and gives it back. The batches come from memory and
+    are made in this process: as many have been trained on as were asked for.
+    """
+
+    _done = 0  # batches of this epoch
+    _resumed = 0, 0  # an epoch, and how many of its batches there have been
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]  # DataLoader promises its own class
+        order = cast(EpochOrder, self.sampler)
+        (epoch, done), self._resumed = self._resumed, (0, 0)
+        self._done = done if epoch == order.epoch else 0
+        order.begin_behind(self._done)
+        for batch in super().__iter__():
+            self._done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches there have been."""
+        return {"epoch": cast(EpochOrder, self.sampler).epoch, "batches": self._done}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begins the next pass behind those batches, if it is of that epoch."""
+        self._resumed = state_dict["epoch"], state_dict["batches"]
 
 
 def batch_loader(
@@ -128,4 +156,4 @@ def batch_loader(
     order = EpochOrder(
         len(dataset), batch_size, shuffle=shuffle, incomplete=incomplete, seed=seed, device=images.device
     )
-    return DataLoader(dataset, sampler=order, batch_size=None)
+    return ResumableBatches(dataset, sampler=order, batch_size=None)

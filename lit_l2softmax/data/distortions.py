@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .batches import mix
+from lit_l2softmax.seeds import mix
 
 
 def adjusted_contrast(images: Tensor, factor: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The record every run keeps: ``metrics.csv`` in its own folder."""
 
+import csv
 from pathlib import Path
 from typing import cast
 
@@ -9,6 +10,15 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 
 class _MetricsWriter(ExperimentWriter):
+    """Goes on with the file where there is one, as there is of a run that is resumed."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir=log_dir)
+        file = Path(self.metrics_file_path)
+        if file.is_file():
+            with file.open(newline="") as opened:
+                self.metrics_keys = next(csv.reader(opened), [])
+
     def _check_log_dir_exists(self) -> None:
         """Does nothing: the folder was made for this run, and what lies in it already is the run's."""
 
