@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import signal
 import sys
 import time
 import warnings
@@ -38,6 +39,7 @@ from .callbacks import (
     PlainProgress,
     RunConfig,
     StepRandomness,
+    StopSignals,
     TerminalProgress,
     TrainingMonitor,
 )
@@ -197,7 +199,9 @@ class LitCLI(LightningCLI):
             kwargs["default_root_dir"] = str(self.run_folder)
             seed = self.config[self.subcommand].seed_everything
             callbacks += [StepRandomness(seed), ConfiguredOptimizer(), TrainingMonitor()]
-            callbacks.append(LastCheckpoint(self.run_folder / "checkpoints" / "last.ckpt"))
+            last = self.run_folder / "checkpoints" / "last.ckpt"
+            self._stop_signals = StopSignals(last)
+            callbacks += [LastCheckpoint(last), self._stop_signals]
             callbacks.append(RunConfig(self.run_folder / runs.CONFIG_FILE, runs.CONFIG_KEY, self._config_as_told))
             if options.logger in (None, True):
                 kwargs["logger"] = self._loggers(self.run_folder)
@@ -271,9 +275,10 @@ class LitCLI(LightningCLI):
                 self._finish_wandb()
                 if self.trainer.global_step == 0 and not self._resumed:
                     runs.discard(self.run_folder)
-                elif isinstance(error, SystemExit):  # Lightning's word for Ctrl-C
-                    kept = "" if (self.run_folder / "checkpoints").is_dir() else ", before the first checkpoint"
-                    print(f"stopped after {self.trainer.global_step:,} steps{kept}; {self.run_folder}", file=sys.stderr)
+                elif isinstance(error, SystemExit):
+                    self._say_where(self.run_folder)
+                if isinstance(error, SystemExit):  # Lightning's word for a signal
+                    raise SystemExit(self._signal_status) from error
             if isinstance(error, (RuntimeError, ValueError)) and self.trainer.global_step == 0:
                 # Parts that do not fit each other, each of which is right: shapes, a loss that is no number, dtypes.
                 raise ConfigError(
@@ -285,11 +290,26 @@ class LitCLI(LightningCLI):
             runs.discard(self.run_folder)
             raise ConfigError("no step was trained: the options, or a checkpoint that has all its steps, leave none")
 
+    @property
+    def _signal_status(self) -> int:
+        """What a shell expects of a program that a signal has ended."""
+        return 128 + (self._stop_signals.asked or signal.SIGINT)
+
+    def _say_where(self, run: Path) -> None:
+        """Says where a training ended that was asked to."""
+        saved = (run / "checkpoints").is_dir()
+        kept = "" if saved else ", before the first checkpoint"
+        how = f"; `fit --resume {run}` goes on" if saved else ""
+        print(f"stopped after {self.trainer.global_step:,} steps{kept}; {run}{how}", file=sys.stderr)
+
     def after_fit(self) -> None:
         """Tests the checkpoint the run is judged by, prints one line and leaves ``result.json``."""
         if self.run_folder is None:
             print("fast_dev_run: a batch of each split went through; nothing was saved")
             return
+        if self._stop_signals.asked is not None:  # in its last step
+            self._say_where(self.run_folder)
+            raise SystemExit(self._signal_status)
         checkpoint: ModelCheckpoint = self.config_init.fit.checkpoint
         selected = {}
         judged = self.run_folder / "checkpoints" / "last.ckpt"
@@ -297,6 +317,8 @@ class LitCLI(LightningCLI):
             judged = judged.with_name(Path(checkpoint.best_model_path).name)
             selected = {checkpoint.monitor: float(checkpoint.best_model_score)}
         steps = self.trainer.global_step
+        # Lightning's loggers count by this, and a run that is resumed for its test alone would be one step behind.
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = steps
         scores = self._scores(self.trainer.test, judged, model=self.model, datamodule=self.datamodule)
         result = {
             **selected,

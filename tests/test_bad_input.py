@@ -187,7 +187,7 @@ def test_an_interrupted_training_says_where_it_is(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning would ignore Ctrl-C for the rest of this process
     with pytest.raises(SystemExit) as ended:
         main(["fit", "--config=mnist", "--data.source=digits", f"--runs={tmp_path / 'runs'}"])
-    assert ended.value.code == 1
+    assert ended.value.code == 130
     (run,) = (tmp_path / "runs").glob("mnist/*")
     assert capsys.readouterr().err == f"stopped after 3 steps, before the first checkpoint; {run}\n"
 

@@ -4,6 +4,7 @@ import csv
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -167,6 +168,89 @@ def test_a_killed_process_is_taken_up_by_another_and_its_wandb_run_with_it(fit, 
     assert f"resuming {run} from last.ckpt" in capsys.readouterr().out
     assert_the_same(run, whole)
     assert [folder.name.partition("-2")[2][-22:] for folder in (run / "wandb").glob("offline-run-*")] == [run.name] * 2
+
+
+def asked_to_stop(monkeypatch, number, when):
+    """Sends this process a signal in the middle of a step, or of a validation."""
+    for name in ("training_step", "validation_step"):
+        step = getattr(LitClassification, name)
+
+        def asked(self, batch, batch_idx, name=name, step=step):
+            if (name, self.global_step) == when:
+                os.kill(os.getpid(), number)
+            return step(self, batch, batch_idx)
+
+        monkeypatch.setattr(LitClassification, name, asked)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "when", "steps"),
+    [
+        (signal.SIGTERM, 143, ("training_step", 24), 25),  # in a step of which no record is kept
+        (signal.SIGTERM, 143, ("training_step", 26), 27),  # in one whose record is kept
+        (signal.SIGTERM, 143, ("training_step", 27), 28),  # in one behind which the training validates
+        (signal.SIGINT, 130, ("validation_step", 28), 28),
+        (signal.SIGINT, 130, ("training_step", 39), 40),  # in the last one
+    ],
+)
+def test_a_training_that_is_asked_to_stop_saves_its_step_and_goes_on_from_there(
+    fit, tmp_path, capsys, monkeypatch, number, status, when, steps
+):
+    whole, _ = fit("mnist", *SHORT)
+    runs_folder, handlers = tmp_path / "asked", [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    with monkeypatch.context() as patched:
+        asked_to_stop(patched, number, when)
+        with pytest.raises(SystemExit) as ended:
+            main(["fit", "--config=mnist", *SHORT, f"--runs={runs_folder}"])
+    assert ended.value.code == status
+    (run,) = runs_folder.glob("*/*")
+    assert capsys.readouterr().err == f"stopped after {steps} steps; {run}; `fit --resume {run}` goes on\n"
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == steps
+    assert not (run / "result.json").exists()
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
+    resumed(run, capsys)
+    assert_the_same(run, whole)
+
+
+def test_gradients_that_are_being_added_up_are_waited_for(fit, tmp_path, capsys, monkeypatch):
+    options = [*SHORT, "--trainer.accumulate_grad_batches=3"]
+    whole, _ = fit("mnist", *options)
+    with monkeypatch.context() as patched:
+        asked_to_stop(patched, signal.SIGTERM, ("training_step", 8))
+        with pytest.raises(SystemExit):
+            main(["fit", "--config=mnist", *options, f"--runs={tmp_path / 'asked'}"])
+    (run,) = (tmp_path / "asked").glob("*/*")
+    assert "stopped after 9 steps" in capsys.readouterr().err
+    resumed(run, capsys)
+    assert_the_same(run, whole)
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path, capsys, monkeypatch):
+    def impatient(self, batch, batch_idx):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(LitClassification, "training_step", impatient)
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--config=mnist", *SHORT, f"--runs={tmp_path / 'asked'}"])
+    assert ended.value.code == 130
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_process_that_is_terminated_ends_soon_and_says_so(tmp_path):
+    arguments = ["--config=mnist", *DIGITS, "--trainer.max_steps=100000", "--trainer.val_check_interval=5"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "lit_l2softmax", "fit", *arguments, f"--runs={tmp_path}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline().startswith("step 5/100000")
+        process.terminate()
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert re.fullmatch(r"stopped after \d+ steps; .*; `fit --resume .*` goes on\n", printed)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from .regression_pictures import DecisionBorder, Descent, FittedPlane
 from .run_config import RunConfig
 from .smoothed_losses import SmoothedLosses
 from .step_randomness import StepRandomness
+from .stop_signals import StopSignals
 from .terminal_progress import TerminalProgress
 from .training_monitor import TrainingMonitor
 from .tutorial_lines import TutorialLines
@@ -28,6 +29,7 @@ __all__ = [
     "RunConfig",
     "SmoothedLosses",
     "StepRandomness",
+    "StopSignals",
     "TerminalProgress",
     "TrainingMonitor",
     "TutorialLines",
