@@ -61,7 +61,7 @@ def _resumed(arguments: list[str]) -> list[str]:
     """The arguments of fit, ``--resume`` with the run's own configuration and the checkpoint it goes on from."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     finder.add_argument("--resume")
-    finder.add_argument("--runs", default="runs")
+    finder.add_argument("--runs")
     finder.add_argument("-c", "--config", action="append")
     try:
         named, others = finder.parse_known_args(arguments)
@@ -75,11 +75,12 @@ def _resumed(arguments: list[str]) -> list[str]:
     if named.resume == "auto":
         if named.config is None:
             raise ConfigError("--resume auto goes on with the newest run of a configuration: give its --config too")
-        folder = Path(named.runs) / runs.config_name(named.config)
+        folder = Path(named.runs or "runs") / runs.config_name(named.config)
         run = runs.unfinished(folder)
         if run is None:
             print(f"nothing to resume in {folder}: a new run begins", flush=True)
-            return [*(f"--config={name}" for name in named.config), f"--runs={named.runs}", *others]
+            place = [] if named.runs is None else [f"--runs={named.runs}"]
+            return [*(f"--config={name}" for name in named.config), *place, *others]
     elif named.config is not None:
         raise ConfigError("--resume RUN goes on with that run's own configuration: leave --config out")
     assert run is not None

@@ -15,7 +15,7 @@ import lightning
 import torch
 import yaml
 from jsonargparse import ArgumentError
-from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -129,9 +129,15 @@ class LitCLI(LightningCLI):
         """Decides where the run's files will go; nothing is made yet."""
         options = self.config[self.subcommand]
         told = options.clone()
-        if told.get("resume") is not None:  # the run is what it was told at first
-            told.resume = told.ckpt_path = None
+        resumed = told.get("resume")
+        if resumed is not None:
+            if told.ckpt_path is None:
+                raise ConfigError("--resume is for the command line: a configuration cannot have it")
+            at_first = runs.read_config(Path(resumed))
+            told.resume, told.ckpt_path = None, at_first.get("ckpt_path")
         self._config_as_told = self._parser(self.subcommand).dump(told, skip_none=False)
+        if resumed is not None:
+            _check_same(yaml.safe_load(self._config_as_told), at_first)
         if self.subcommand != "fit":
             return
         _check_fit(options)
@@ -207,7 +213,8 @@ class LitCLI(LightningCLI):
                 kwargs["logger"] = self._loggers(self.run_folder)
         self.trainer_defaults = {"callbacks": callbacks}  # added to those of the configuration, never replaced by them
         trainer = super().instantiate_trainer(**kwargs)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # unless somebody has named another
+        named = self._get(self.config_init, "trainer").get("plugins")
+        if not any(isinstance(plugin, CheckpointIO) for plugin in (named if isinstance(named, list) else [named])):
             trainer.strategy.checkpoint_io = DurableCheckpointIO()
         return trainer
 
@@ -264,7 +271,9 @@ class LitCLI(LightningCLI):
             runs.create(self.run_folder)
         self._claim = runs.claim(self.run_folder)
         if self._resumed:
-            runs.cut_metrics(self.run_folder, runs.read_checkpoint(Path(self.config.fit.ckpt_path))["global_step"])
+            source = runs.go_on(self.run_folder, Path(self.config.fit.ckpt_path))
+            if source is not None:
+                self.datamodule.source = source  # not on a stand-in because a download failed since
 
     def fit(self, **options: Any) -> None:
         """Trains; a run that fails before its first step leaves no folder."""
@@ -436,6 +445,15 @@ def _row(data: Any) -> str:
 
 def _title(data: Any) -> str:
     return str(getattr(data, "title", type(data).__name__))
+
+
+def _check_same(told: Mapping[str, Any], at_first: Mapping[str, Any]) -> None:
+    """Refuses to go on with something else than a run began with."""
+    for name in ("seed_everything", "model", "data"):
+        if told.get(name) != at_first.get(name):
+            raise ConfigError(
+                f"--resume goes on with the {name} of the run; to change it, begin a new one: --ckpt_path"
+            )
 
 
 def _check_fit(options: Any) -> None:

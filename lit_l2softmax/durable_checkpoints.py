@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,14 @@ class DurableCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(place)
-            _sync_folder(place.parent)
         except (OSError, RuntimeError) as error:  # torch's word for a write that failed is the second
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
             reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
             kept = "; the one before is kept" if place.is_file() else ""
             raise RunError(f"the checkpoint {place} could not be written: {reason}{kept}") from error
+        with suppress(OSError):  # a file system that has no such call for folders keeps their entries in its own way
+            _sync_folder(place.parent)
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Loads a checkpoint whose bytes are those that were saved.
@@ -83,6 +85,6 @@ def damage(checkpoint: Path) -> str | None:
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             record = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
         return " ".join(str(error).split()) or type(error).__name__
     return None if record is None else f"the checksum of its record {record} is another"

@@ -12,6 +12,7 @@
 
 import csv
 import fcntl
+import io
 import json
 import os
 import re
@@ -29,6 +30,7 @@ from torch import nn
 
 from .durable_checkpoints import check
 from .errors import RunError
+from .whole_files import write_whole
 
 CONFIG_FILE = "config.yaml"
 RESULT_FILE = "result.json"
@@ -61,12 +63,17 @@ def claim(folder: Path) -> int:
     Raises:
         RunError: where another process trains in it.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(f"the run folder {folder} cannot be read: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
         raise RunError(f"another process is training in {folder}") from error
+    except OSError:  # a file system without locks, on which a training is nevertheless better than none
+        pass
     return descriptor
 
 
@@ -115,16 +122,46 @@ def cut_metrics(run: Path, steps: int) -> None:
     file = run / METRICS_FILE
     if not file.is_file():
         return
-    with file.open(newline="") as opened:
-        rows = csv.DictReader(opened)
-        kept = [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < steps]
-        names = rows.fieldnames or []
-    beside = file.with_suffix(".part")
-    with beside.open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, names, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(kept)
-    beside.replace(file)
+    whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")  # a line that was cut off is none
+    rows = csv.DictReader(whole.splitlines())
+    kept = [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < steps]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows.fieldnames or [], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(kept)
+    write_whole(file, text.getvalue())
+
+
+def go_on(run: Path, checkpoint: Path) -> str | None:
+    """Makes a claimed run's folder what it was when a checkpoint of its was saved; returns the source of its data.
+
+    Raises:
+        RunError: where its training is over, the folder was moved, or cannot be written.
+    """
+    if (run / RESULT_FILE).is_file():  # since it was looked at
+        raise RunError(f"{run} is over: it has its {RESULT_FILE}; a new run goes on with --ckpt_path")
+    content = read_checkpoint(checkpoint)
+    here = (run / "checkpoints").resolve()
+    for state in content.get("callbacks", {}).values():
+        # Lightning would forget which checkpoint is the best so far, and save a worse one over it.
+        if isinstance(state, dict) and Path(state.get("dirpath") or here).resolve() != here:
+            raise RunError(
+                f"{run} was moved here from {Path(state['dirpath']).parent}: move it back to resume it, "
+                f"or begin a new run with --ckpt_path={checkpoint}"
+            )
+    last = run / "checkpoints" / "last.ckpt"
+    try:
+        for left in last.parent.glob("*.part"):
+            left.unlink()
+        if checkpoint.resolve() != last.resolve():  # what is there is older, or damaged
+            beside = last.with_name(f"{last.name}.part")
+            shutil.copyfile(checkpoint, beside)
+            beside.replace(last)
+        cut_metrics(run, content["global_step"])
+    except OSError as error:
+        raise RunError(f"{error.filename or run} cannot be written: {error.strerror}") from error
+    source: str | None = content[CONFIG_KEY]["data_source"]
+    return source
 
 
 def is_run_name(name: str) -> bool:
@@ -238,9 +275,7 @@ def plots_folder(checkpoint: Path) -> Path:
 def write_result(run: Path, result: dict[str, Any]) -> None:
     """Writes ``result.json`` whole or not at all; what is not a number is null, for JSON has no word for it."""
     plain = {key: None if isinstance(value, float) and not isfinite(value) else value for key, value in result.items()}
-    beside = run / f"{RESULT_FILE}.part"
-    beside.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
-    beside.replace(run / RESULT_FILE)
+    write_whole(run / RESULT_FILE, json.dumps(plain, indent=2, allow_nan=False) + "\n")
 
 
 def read_result(run: Path) -> dict[str, Any]:

@@ -484,8 +484,8 @@ def test_a_name_that_is_too_long_for_a_folder_is_one_line(capsys):
 
 def test_a_page_that_cannot_be_written_is_one_line_and_leaves_the_old_one(run, capsys):
     (run / "report.html").write_text("old")
-    (run / "report.part").mkdir()
-    assert refused(capsys, "--run", run) == f"{run / 'report.part'} cannot be read or written: Is a directory"
+    (run / "report.html.part").mkdir()
+    assert refused(capsys, "--run", run) == f"{run / 'report.html.part'} cannot be read or written: Is a directory"
     assert (run / "report.html").read_text() == "old"
 
 

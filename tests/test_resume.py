@@ -1,6 +1,7 @@
 """A training that was interrupted anywhere and resumed is, bit for bit, the training that was not."""
 
 import csv
+import errno
 import os
 import random
 import re
@@ -15,10 +16,11 @@ from run_records import result_of
 
 from lit_l2softmax import runs
 from lit_l2softmax.__main__ import main
-from lit_l2softmax.callbacks import StepRandomness
+from lit_l2softmax.callbacks import LastCheckpoint, StepRandomness
 from lit_l2softmax.classification import LitClassification
 from lit_l2softmax.data.batches import batch_loader
 from lit_l2softmax.errors import RunError
+from lit_l2softmax.loggers import RunCSVLogger
 from lit_l2softmax.regression import LitRegression
 
 DIGITS = ["--data.source=digits", "--data.batch_size=32"]
@@ -266,6 +268,81 @@ def test_three_kills_anywhere_change_nothing(fit, tmp_path, capsys, config, requ
         assert_the_same(run, whole)
 
 
+@pytest.mark.parametrize(("at", "kept"), [(14, "best"), (40, "best"), (28, "last")])
+def test_a_kill_between_two_checkpoints_of_one_validation_loses_neither(fit, capsys, monkeypatch, tmp_path, at, kept):
+    options = [*SHORT, "--trainer.val_check_interval=1", "--data.eval_batch_size=400"]
+    whole, _ = fit("mnist", *options)
+    saves = LastCheckpoint.on_validation_end
+
+    def killed(self, trainer, module):
+        if trainer.global_step == at:
+            if kept == "last":
+                saves(self, trainer, module)
+            raise MemoryError("the power is gone")
+        saves(self, trainer, module)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LastCheckpoint, "on_validation_end", killed)
+        with pytest.raises(MemoryError):
+            main(["fit", "--config=mnist", *options, f"--runs={tmp_path / 'killed'}"])
+    (run,) = (tmp_path / "killed").glob("*/*")
+    (run / "checkpoints" / "best.ckpt.part").write_text("half of one")
+    resumed(run, capsys)
+    ours, theirs = ([{**row, "epoch": ""} for row in records_of(one)] for one in (run, whole))
+    assert ours == theirs
+    weights = weights_of(whole)
+    assert all(weight.equal(weights[name]) for name, weight in weights_of(run).items())
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_training_whose_only_checkpoint_is_its_best_is_not_thrown_away(capsys, monkeypatch, tmp_path):
+    options = [*SHORT, "--trainer.val_check_interval=40"]
+
+    def killed(*_):
+        raise MemoryError("the power is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LastCheckpoint, "on_validation_end", killed)
+        with pytest.raises(MemoryError):
+            main(["fit", "--config=mnist", *options, f"--runs={tmp_path}"])
+    (run,) = tmp_path.glob("mnist/*")
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["best.ckpt"]
+    resumed(run, capsys)
+    assert result_of(run)["steps"] == 40
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == (run / "checkpoints" / "best.ckpt").read_bytes()
+
+
+def test_a_training_that_was_killed_in_its_test_is_tested(fit, capsys, monkeypatch, tmp_path):
+    whole, _ = fit("mnist", *SHORT)
+
+    def killed(*_):
+        raise MemoryError("the power is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LitClassification, "test_step", killed)
+        with pytest.raises(MemoryError):
+            main(["fit", "--config=mnist", *SHORT, f"--runs={tmp_path / 'killed'}"])
+    (run,) = (tmp_path / "killed").glob("*/*")
+    resumed(run, capsys)
+    assert_the_same(run, whole)
+
+
+def test_a_kill_while_the_record_gets_a_new_column_keeps_it(fit, tmp_path, monkeypatch):
+    run, _ = fit("mnist", *SHORT)
+    before = (run / "metrics.csv").read_bytes()
+    writer = RunCSVLogger(run).experiment
+    writer.log_metrics({"new": 1.0}, 40)
+
+    def killed(*_):
+        raise MemoryError("the power is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(csv.DictWriter, "writerows", killed)
+        with pytest.raises(MemoryError):
+            writer.save()
+    assert (run / "metrics.csv").read_bytes() == before
+
+
 # ---- which checkpoint, which run
 
 
@@ -298,13 +375,70 @@ def test_where_every_checkpoint_is_damaged_nothing_is_touched(interrupted, capsy
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("--data.batch_size=16", "data"), ("--seed_everything=1", "seed_everything"), ("--model.head.alpha=3", "model")],
+)
+def test_what_would_be_another_training_is_refused(interrupted, capsys, option, name):
+    run = interrupted("mnist", *SHORT, at=25)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(["fit", f"--resume={run}", option]) == 2
+    expected = f"error: --resume goes on with the {name} of the run; to change it, begin a new one: --ckpt_path\n"
+    assert capsys.readouterr().err == expected
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_was_moved_says_where_it_was(interrupted, capsys, tmp_path):
+    run = interrupted("mnist", *SHORT, at=25)
+    moved = run.rename(tmp_path / run.name)
+    assert main(["fit", f"--resume={moved}"]) == 2
+    assert f"error: {moved} was moved here from {run}: move it back" in capsys.readouterr().err
+    (tmp_path / "link").symlink_to(moved.rename(run))
+    resumed(tmp_path / "link", capsys)  # another name of the same place
+
+
+def test_a_run_keeps_the_checkpoint_that_it_began_from(fit, interrupted, capsys):
+    first, _ = fit("mnist", *SHORT, "--trainer.max_steps=8")
+    began = f"--ckpt_path={first / 'checkpoints' / 'last.ckpt'}"
+    run = interrupted("mnist", *SHORT, began, at=25)
+    before = (run / "config.yaml").read_text()
+    resumed(run, capsys)
+    assert (run / "config.yaml").read_text() == before
+    assert str(first) in before
+
+
+def test_data_that_cannot_be_had_any_more_are_not_replaced(interrupted, capsys):
+    run = interrupted("mnist", *SHORT, at=25)
+    last = run / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content[runs.CONFIG_KEY]["data_source"] = "mnist"
+    torch.save(content, last)
+    assert main(["fit", f"--resume={run}"]) == 2
+    assert "MNIST is not there" in capsys.readouterr().err
+
+
+def test_a_configuration_cannot_ask_to_be_resumed(capsys, tmp_path):
+    (tmp_path / "z.yaml").write_text("resume: runs/x\n")
+    assert main(["fit", "--config=mnist", f"--config={tmp_path / 'z.yaml'}"]) == 2
+    assert capsys.readouterr().err == "error: --resume is for the command line: a configuration cannot have it\n"
+
+
+def test_a_file_system_without_locks_is_no_reason_not_to_train(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    os.close(runs.claim(tmp_path))
+    with pytest.raises(RunError, match="nowhere cannot be read: No such file"):
+        runs.claim(tmp_path / "nowhere")
+
+
 def test_what_the_command_line_says_beats_what_the_run_was_told(interrupted, capsys):
     run = interrupted("mnist", *SHORT, at=25)
     resumed(run, capsys, "--trainer.max_steps=30")
     assert result_of(run)["steps"] == 30
     assert "max_steps: 30" in (run / "config.yaml").read_text()
     assert "resume: null" in (run / "config.yaml").read_text()
-    assert "ckpt_path: null" in (run / "config.yaml").read_text()
 
 
 def test_auto_begins_where_there_is_nothing_to_go_on_with(fit, tmp_path):
@@ -371,7 +505,7 @@ def test_records_that_will_be_made_again_are_taken_out(tmp_path):
     file = tmp_path / runs.METRICS_FILE
     runs.cut_metrics(tmp_path, 3)
     assert not file.exists()
-    file.write_text("step,a\n1,x\n2,y\n3,z\n,q\n4")
+    file.write_text("step,a\n1,x\n2,y\n3,z\n,q\n1")  # the last line was to be of step 11
     runs.cut_metrics(tmp_path, 3)
     assert file.read_text().splitlines() == ["step,a", "1,x", "2,y"]
     assert [path.name for path in tmp_path.iterdir()] == [runs.METRICS_FILE]

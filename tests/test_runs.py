@@ -34,8 +34,8 @@ def test_a_write_that_is_cut_off_leaves_the_old_result(tmp_path, monkeypatch):
     runs.write_result(tmp_path, {"steps": 1})
     original = type(tmp_path).write_text
 
-    def cut_off(self, text):
-        original(self, text[:3])
+    def cut_off(self, text, **options):
+        original(self, text[:3], **options)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(type(tmp_path), "write_text", cut_off)

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_l2softmax.loggers import RunWandbLogger
+from lit_l2softmax.whole_files import write_whole
 
 
 class RunConfig(Callback):
@@ -23,7 +24,7 @@ class RunConfig(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes the file once the data are there, and tells W&B which they are."""
         if stage == "fit" and trainer.is_global_zero:
-            self.path.write_text(self.config)
+            write_whole(self.path, self.config)
             for logger in trainer.loggers:
                 if isinstance(logger, RunWandbLogger):
                     logger.log_config({"data/source": _source(trainer)})

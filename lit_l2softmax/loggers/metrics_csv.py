@@ -1,12 +1,15 @@
 """The record every run keeps: ``metrics.csv`` in its own folder."""
 
 import csv
+import io
 from pathlib import Path
 from typing import cast
 
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
+
+from lit_l2softmax.whole_files import write_whole
 
 
 class _MetricsWriter(ExperimentWriter):
@@ -18,6 +21,16 @@ class _MetricsWriter(ExperimentWriter):
         if file.is_file():
             with file.open(newline="") as opened:
                 self.metrics_keys = next(csv.reader(opened), [])
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        """As its parent's, which empties the file first: a kill would leave it so."""
+        file, text = Path(self.metrics_file_path), io.StringIO(newline="")
+        with file.open(newline="") as opened:
+            rows = list(csv.DictReader(opened))
+        writer = csv.DictWriter(text, fieldnames, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(file, text.getvalue())
 
     def _check_log_dir_exists(self) -> None:
         """Does nothing: the folder was made for this run, and what lies in it already is the run's."""

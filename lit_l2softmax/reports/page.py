@@ -1,10 +1,11 @@
 """A page as a file."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lit_l2softmax.whole_files import write_whole
 
 REPORT_FILE = "report.html"
 
@@ -21,14 +22,7 @@ def write(folder: Path, template: str, **content: Any) -> Path:
     environment.filters["figure"] = figure
     text = environment.get_template(template).render(**content)
     path = folder / REPORT_FILE
-    beside = path.with_suffix(".part")
-    try:
-        beside.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
-        beside.replace(path)
-    except OSError:
-        with suppress(OSError):
-            beside.unlink()
-        raise
+    write_whole(path, text, errors="xmlcharrefreplace")
     return path
 
 

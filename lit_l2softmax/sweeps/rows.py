@@ -10,6 +10,7 @@ from typing import Any
 
 from lit_l2softmax import runs
 from lit_l2softmax.errors import ConfigError, RunError
+from lit_l2softmax.whole_files import write_whole
 
 from .definition import SEED, Setting
 
@@ -126,9 +127,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     for row in rows:
         cells = ("" if (cell := getattr(row, column.name)) is None else cell for column in _COLUMNS)
         writer.writerow([*(row.options.get(name, "") for name in options), row.seed, *cells])
-    beside = path.with_suffix(".part")
-    beside.write_text(text.getvalue())
-    beside.replace(path)
+    write_whole(path, text.getvalue())
 
 
 def read(path: Path) -> list[Row]:
