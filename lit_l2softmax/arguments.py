@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from . import runs
+from . import resuming, runs
 from .errors import ConfigError, RunError
 from .shipped import config_file, names
 
@@ -76,7 +76,7 @@ def _resumed(arguments: list[str]) -> list[str]:
         if named.config is None:
             raise ConfigError("--resume auto goes on with the newest run of a configuration: give its --config too")
         folder = Path(named.runs or "runs") / runs.config_name(named.config)
-        run = runs.unfinished(folder)
+        run = resuming.unfinished(folder)
         if run is None:
             print(f"nothing to resume in {folder}: a new run begins", flush=True)
             place = [] if named.runs is None else [f"--runs={named.runs}"]
@@ -84,7 +84,7 @@ def _resumed(arguments: list[str]) -> list[str]:
     elif named.config is not None:
         raise ConfigError("--resume RUN goes on with that run's own configuration: leave --config out")
     assert run is not None
-    checkpoint, refused = runs.newest_checkpoint(run)
+    checkpoint, refused = resuming.newest_checkpoint(run)
     for line in refused:
         print(f"warning: {line}; {checkpoint.name} is taken instead", file=sys.stderr)
     print(f"resuming {run} from {checkpoint.name}", flush=True)

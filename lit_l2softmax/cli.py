@@ -31,6 +31,7 @@ from . import (
     arguments,
     losses,  # noqa: F401 - a class that is imported can be named without its module
     plots,
+    resuming,
     runs,
 )
 from .callbacks import (
@@ -269,9 +270,9 @@ class LitCLI(LightningCLI):
         self._resumed = self.config.fit.resume is not None
         if not self._resumed:
             runs.create(self.run_folder)
-        self._claim = runs.claim(self.run_folder)
+        self._claim = resuming.claim(self.run_folder)
         if self._resumed:
-            source = runs.go_on(self.run_folder, Path(self.config.fit.ckpt_path))
+            source = resuming.go_on(self.run_folder, Path(self.config.fit.ckpt_path))
             if source is not None:
                 self.datamodule.source = source  # not on a stand-in because a download failed since
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from run_records import result_of
 
-from lit_l2softmax import runs
+from lit_l2softmax import resuming, runs
 from lit_l2softmax.__main__ import main
 from lit_l2softmax.callbacks import LastCheckpoint, StepRandomness
 from lit_l2softmax.classification import LitClassification
@@ -25,6 +25,15 @@ from lit_l2softmax.regression import LitRegression
 
 DIGITS = ["--data.source=digits", "--data.batch_size=32"]
 SHORT = [*DIGITS, "--trainer.max_steps=40", "--trainer.val_check_interval=7", "--trainer.log_every_n_steps=3"]
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """The folder of a training that was not interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(["fit", "--config=mnist", *SHORT, f"--runs={folder}", "--wandb.mode=disabled"]) == 0
+    (run,) = folder.glob("*/*")
+    return run
 
 
 @pytest.fixture
@@ -80,12 +89,14 @@ def resumed(run, capsys, *options):
 CASES = {
     "dropout, in the middle of an epoch": (["mnist", *SHORT], 25),
     "with the first validation behind it": (["mnist", *SHORT], 7),
-    "at the last step": (["mnist", *SHORT], 39),
+    "at the last step": pytest.param(["mnist", *SHORT], 39, marks=pytest.mark.slow),
     "at an epoch's end": (["mnist", *SHORT, "--trainer.val_check_interval=37"], 38),
     "by epochs": (["recogniser_ce", *DIGITS, "--data.batch_size=200", "--trainer.max_epochs=4"], 11),
-    "gradients of several batches": (["mnist", *SHORT, "--trainer.accumulate_grad_batches=3"], 9),
-    "an endless stream": (["lenet", *SHORT, "--data.batch_size=100"], 19),
-    "a learned alpha": (["mnist", *SHORT, "--model.head.learn_alpha=true"], 25),
+    "gradients of several batches": pytest.param(
+        ["mnist", *SHORT, "--trainer.accumulate_grad_batches=3"], 9, marks=pytest.mark.slow
+    ),
+    "an endless stream": pytest.param(["lenet", *SHORT, "--data.batch_size=100"], 19, marks=pytest.mark.slow),
+    "a learned alpha": pytest.param(["mnist", *SHORT, "--model.head.learn_alpha=true"], 25, marks=pytest.mark.slow),
     "a decay by steps": (
         ["dots_modular", "--trainer.max_steps=90", "--trainer.val_check_interval=8", "--data.fresh=30"],
         50,
@@ -116,8 +127,7 @@ def test_averages_and_distortions_go_on_too(fit, interrupted, capsys, tiny_cifar
     assert_the_same(run, whole)
 
 
-def test_a_training_that_was_interrupted_twice_goes_on_twice(fit, interrupted, capsys, monkeypatch):
-    whole, _ = fit("mnist", *SHORT)
+def test_a_training_that_was_interrupted_twice_goes_on_twice(short, interrupted, capsys, monkeypatch):
     run = interrupted("mnist", *SHORT, at=16)
     step = LitClassification.training_step
 
@@ -131,7 +141,7 @@ def test_a_training_that_was_interrupted_twice_goes_on_twice(fit, interrupted, c
         with pytest.raises(MemoryError):
             main(["fit", f"--resume={run}"])
     resumed(run, capsys)
-    assert_the_same(run, whole)
+    assert_the_same(run, short)
 
 
 KILLED = textwrap.dedent("""
@@ -162,13 +172,12 @@ def killed(runs_folder, at, *arguments):
     return run
 
 
-def test_a_killed_process_is_taken_up_by_another_and_its_wandb_run_with_it(fit, tmp_path, capsys, monkeypatch):
+def test_a_killed_process_is_taken_up_by_another_and_its_wandb_run_with_it(short, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    whole, _ = fit("mnist", *SHORT)
     run = killed(tmp_path / "killed", 25, "--config=mnist", *SHORT)
     assert main(["fit", "--config=mnist", *SHORT, f"--runs={tmp_path / 'killed'}", "--resume=auto"]) == 0
     assert f"resuming {run} from last.ckpt" in capsys.readouterr().out
-    assert_the_same(run, whole)
+    assert_the_same(run, short)
     assert [folder.name.partition("-2")[2][-22:] for folder in (run / "wandb").glob("offline-run-*")] == [run.name] * 2
 
 
@@ -196,9 +205,8 @@ def asked_to_stop(monkeypatch, number, when):
     ],
 )
 def test_a_training_that_is_asked_to_stop_saves_its_step_and_goes_on_from_there(
-    fit, tmp_path, capsys, monkeypatch, number, status, when, steps
+    short, tmp_path, capsys, monkeypatch, number, status, when, steps
 ):
-    whole, _ = fit("mnist", *SHORT)
     runs_folder, handlers = tmp_path / "asked", [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patched:
         asked_to_stop(patched, number, when)
@@ -211,7 +219,7 @@ def test_a_training_that_is_asked_to_stop_saves_its_step_and_goes_on_from_there(
     assert not (run / "result.json").exists()
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
     resumed(run, capsys)
-    assert_the_same(run, whole)
+    assert_the_same(run, short)
 
 
 def test_gradients_that_are_being_added_up_are_waited_for(fit, tmp_path, capsys, monkeypatch):
@@ -268,9 +276,9 @@ def test_three_kills_anywhere_change_nothing(fit, tmp_path, capsys, config, requ
         assert_the_same(run, whole)
 
 
-@pytest.mark.parametrize(("at", "kept"), [(14, "best"), (40, "best"), (28, "last")])
+@pytest.mark.parametrize(("at", "kept"), [(14, "best"), (42, "best"), (28, "last")])
 def test_a_kill_between_two_checkpoints_of_one_validation_loses_neither(fit, capsys, monkeypatch, tmp_path, at, kept):
-    options = [*SHORT, "--trainer.val_check_interval=1", "--data.eval_batch_size=400"]
+    options = [*SHORT, "--trainer.max_steps=42"]  # the last step is validated
     whole, _ = fit("mnist", *options)
     saves = LastCheckpoint.on_validation_end
 
@@ -312,8 +320,7 @@ def test_a_training_whose_only_checkpoint_is_its_best_is_not_thrown_away(capsys,
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == (run / "checkpoints" / "best.ckpt").read_bytes()
 
 
-def test_a_training_that_was_killed_in_its_test_is_tested(fit, capsys, monkeypatch, tmp_path):
-    whole, _ = fit("mnist", *SHORT)
+def test_a_training_that_was_killed_in_its_test_is_tested(short, capsys, monkeypatch, tmp_path):
 
     def killed(*_):
         raise MemoryError("the power is gone")
@@ -324,7 +331,7 @@ def test_a_training_that_was_killed_in_its_test_is_tested(fit, capsys, monkeypat
             main(["fit", "--config=mnist", *SHORT, f"--runs={tmp_path / 'killed'}"])
     (run,) = (tmp_path / "killed").glob("*/*")
     resumed(run, capsys)
-    assert_the_same(run, whole)
+    assert_the_same(run, short)
 
 
 def test_a_kill_while_the_record_gets_a_new_column_keeps_it(fit, tmp_path, monkeypatch):
@@ -352,8 +359,7 @@ def damaged(path):
     path.write_bytes(content)
 
 
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before_aloud(fit, interrupted, capsys):
-    whole, _ = fit("mnist", *SHORT)
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before_aloud(short, interrupted, capsys):
     run = interrupted("mnist", *SHORT, at=25)
     last, best = (run / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     os.utime(best, (1, 1))
@@ -362,7 +368,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before_aloud(fit, inte
     (warning,) = again.err.splitlines()
     assert warning.startswith(f"warning: {last} is damaged")
     assert warning.endswith("; best.ckpt is taken instead")
-    assert_the_same(run, whole)
+    assert_the_same(run, short)
 
 
 def test_where_every_checkpoint_is_damaged_nothing_is_touched(interrupted, capsys):
@@ -428,9 +434,9 @@ def test_a_file_system_without_locks_is_no_reason_not_to_train(tmp_path, monkeyp
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    os.close(runs.claim(tmp_path))
+    os.close(resuming.claim(tmp_path))
     with pytest.raises(RunError, match="nowhere cannot be read: No such file"):
-        runs.claim(tmp_path / "nowhere")
+        resuming.claim(tmp_path / "nowhere")
 
 
 def test_what_the_command_line_says_beats_what_the_run_was_told(interrupted, capsys):
@@ -454,7 +460,7 @@ def test_auto_begins_where_there_is_nothing_to_go_on_with(fit, tmp_path):
 def test_a_run_in_which_another_process_trains_is_left_alone(interrupted, capsys):
     run = interrupted("mnist", *SHORT, at=25)
     before = (run / "metrics.csv").read_bytes()
-    claim = runs.claim(run)
+    claim = resuming.claim(run)
     assert main(["fit", f"--resume={run}"]) == 2
     assert capsys.readouterr().err == f"error: another process is training in {run}\n"
     assert (run / "metrics.csv").read_bytes() == before
@@ -487,7 +493,7 @@ def test_a_run_that_is_over_is_not_resumed(fit, capsys):
 
 
 def test_the_newest_unfinished_run_is_the_one_that_auto_means(tmp_path):
-    assert runs.unfinished(tmp_path / "nowhere") is None
+    assert resuming.unfinished(tmp_path / "nowhere") is None
     for name, files in {
         "20260101-000000-aaaaaa": ["config.yaml", "checkpoints/last.ckpt"],
         "20260102-000000-bbbbbb": ["config.yaml", "checkpoints/last.ckpt"],
@@ -496,27 +502,27 @@ def test_the_newest_unfinished_run_is_the_one_that_auto_means(tmp_path):
         for file in files:
             (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name / file).write_text("")
-    assert runs.unfinished(tmp_path).name == "20260102-000000-bbbbbb"
+    assert resuming.unfinished(tmp_path).name == "20260102-000000-bbbbbb"
     (tmp_path / "20260102-000000-bbbbbb" / "result.json").write_text("{}")
-    assert runs.unfinished(tmp_path) is None  # an older one is nobody's wish
+    assert resuming.unfinished(tmp_path) is None  # an older one is nobody's wish
 
 
 def test_records_that_will_be_made_again_are_taken_out(tmp_path):
     file = tmp_path / runs.METRICS_FILE
-    runs.cut_metrics(tmp_path, 3)
+    resuming.cut_metrics(tmp_path, 3)
     assert not file.exists()
     file.write_text("step,a\n1,x\n2,y\n3,z\n,q\n1")  # the last line was to be of step 11
-    runs.cut_metrics(tmp_path, 3)
+    resuming.cut_metrics(tmp_path, 3)
     assert file.read_text().splitlines() == ["step,a", "1,x", "2,y"]
     assert [path.name for path in tmp_path.iterdir()] == [runs.METRICS_FILE]
 
 
 def test_two_claims_exclude_each_other(tmp_path):
-    claim = runs.claim(tmp_path)
+    claim = resuming.claim(tmp_path)
     with pytest.raises(RunError, match="another process is training in"):
-        runs.claim(tmp_path)
+        resuming.claim(tmp_path)
     os.close(claim)
-    os.close(runs.claim(tmp_path))
+    os.close(resuming.claim(tmp_path))
 
 
 # ---- what makes it exact
