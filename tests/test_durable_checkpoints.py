@@ -212,7 +212,7 @@ def test_a_training_saves_so_and_ends_in_one_line_where_it_cannot(fit, monkeypat
     assert not (run / "result.json").exists()
 
 
-@pytest.mark.parametrize("name", ["TorchCheckpointIO", "AsyncCheckpointIO"])
+@pytest.mark.parametrize("name", ["TorchCheckpointIO", pytest.param("AsyncCheckpointIO", marks=pytest.mark.slow)])
 def test_another_way_to_write_checkpoints_can_be_named(fit, monkeypatch, name):
     monkeypatch.setattr(DurableCheckpointIO, "save_checkpoint", lambda *_: pytest.fail("it was not asked"))
     plugin = f"--trainer.plugins=lightning.pytorch.plugins.{name}"

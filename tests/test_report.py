@@ -322,7 +322,7 @@ def test_the_largest_page_stays_small(run, monkeypatch):
         picture(run / "plots" / f"{number}.png", 350)
     names = [f"{stage}/f{number}" for number in range(40) for stage in ("train", "val")]
     lines = [",".join(["step", *names])]
-    lines += [",".join([str(step), *map(str, line)]) for step, line in enumerate(torch.rand(1000, 80).tolist())]
+    lines += [",".join([str(step), *map(str, line)]) for step, line in enumerate(torch.rand(300, 80).tolist())]
     (run / "config.yaml").write_text("model: 1\n" + "# long\n" * 500_000)
     (run / "metrics.csv").write_text("\n".join(lines))
     read = of(run)  # below two million bytes

@@ -106,9 +106,16 @@ def test_a_page_from_disk_has_every_chart_and_no_complaint(browser, pages):
         assert shown(browser, path).count("<svg") == charts
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
-def test_a_page_fits_its_window_and_can_be_read(browser, pages, scheme, width):
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (360, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+        pytest.param(360, "light", marks=pytest.mark.slow),
+    ],
+)
+def test_a_page_fits_its_window_and_can_be_read(browser, pages, width, scheme):
     for path in pages:
         around = path.with_name("around.html")
         page = json.dumps(path.read_text()).replace("</", "<\\/")

@@ -88,7 +88,7 @@ def resumed(run, capsys, *options):
 
 CASES = {
     "dropout, in the middle of an epoch": (["mnist", *SHORT], 25),
-    "with the first validation behind it": (["mnist", *SHORT], 7),
+    "with the first validation behind it": pytest.param(["mnist", *SHORT], 7, marks=pytest.mark.slow),
     "at the last step": pytest.param(["mnist", *SHORT], 39, marks=pytest.mark.slow),
     "at an epoch's end": (["mnist", *SHORT, "--trainer.val_check_interval=37"], 38),
     "by epochs": (["recogniser_ce", *DIGITS, "--data.batch_size=200", "--trainer.max_epochs=4"], 11),
@@ -127,6 +127,7 @@ def test_averages_and_distortions_go_on_too(fit, interrupted, capsys, tiny_cifar
     assert_the_same(run, whole)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_interrupted_twice_goes_on_twice(short, interrupted, capsys, monkeypatch):
     run = interrupted("mnist", *SHORT, at=16)
     step = LitClassification.training_step
@@ -197,7 +198,9 @@ def asked_to_stop(monkeypatch, number, when):
 @pytest.mark.parametrize(
     ("number", "status", "when", "steps"),
     [
-        (signal.SIGTERM, 143, ("training_step", 24), 25),  # in a step of which no record is kept
+        pytest.param(
+            signal.SIGTERM, 143, ("training_step", 24), 25, marks=pytest.mark.slow
+        ),  # in a step of which no record is kept
         (signal.SIGTERM, 143, ("training_step", 26), 27),  # in one whose record is kept
         (signal.SIGTERM, 143, ("training_step", 27), 28),  # in one behind which the training validates
         (signal.SIGINT, 130, ("validation_step", 28), 28),
@@ -276,7 +279,7 @@ def test_three_kills_anywhere_change_nothing(fit, tmp_path, capsys, config, requ
         assert_the_same(run, whole)
 
 
-@pytest.mark.parametrize(("at", "kept"), [(14, "best"), (42, "best"), (28, "last")])
+@pytest.mark.parametrize(("at", "kept"), [pytest.param(14, "best", marks=pytest.mark.slow), (42, "best"), (28, "last")])
 def test_a_kill_between_two_checkpoints_of_one_validation_loses_neither(fit, capsys, monkeypatch, tmp_path, at, kept):
     options = [*SHORT, "--trainer.max_steps=42"]  # the last step is validated
     whole, _ = fit("mnist", *options)
