@@ -85,6 +85,8 @@ def damage(checkpoint: Path) -> str | None:
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             record = archive.testzip()
+    # Not muted but said: a flipped bit of the archive's words asks for an unknown compression (NotImplementedError),
+    # a password (RuntimeError), a place before the file's beginning (ValueError), or to inflate what is not deflated.
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
         return " ".join(str(error).split()) or type(error).__name__
     return None if record is None else f"the checksum of its record {record} is another"

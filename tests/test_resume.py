@@ -80,6 +80,20 @@ def assert_the_same(run, whole):
     assert [name for name, weight in weights_of(run).items() if not weight.equal(weights[name])] == []
 
 
+def power_is_gone(*_):
+    raise MemoryError("the power is gone")
+
+
+def failed(monkeypatch, runs_folder, owner, method, failing, options):
+    """The folder of a run of mnist that has failed where a method was called."""
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, method, failing)
+        with pytest.raises(MemoryError):
+            main(["fit", "--config=mnist", *options, f"--runs={runs_folder}"])
+    (run,) = runs_folder.glob("*/*")
+    return run
+
+
 def resumed(run, capsys, *options):
     capsys.readouterr()
     assert main(["fit", f"--resume={run}", *options]) == 0
@@ -292,11 +306,7 @@ def test_a_kill_between_two_checkpoints_of_one_validation_loses_neither(fit, cap
             raise MemoryError("the power is gone")
         saves(self, trainer, module)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(LastCheckpoint, "on_validation_end", killed)
-        with pytest.raises(MemoryError):
-            main(["fit", "--config=mnist", *options, f"--runs={tmp_path / 'killed'}"])
-    (run,) = (tmp_path / "killed").glob("*/*")
+    run = failed(monkeypatch, tmp_path / "killed", LastCheckpoint, "on_validation_end", killed, options)
     (run / "checkpoints" / "best.ckpt.part").write_text("half of one")
     resumed(run, capsys)
     ours, theirs = ([{**row, "epoch": ""} for row in records_of(one)] for one in (run, whole))
@@ -308,15 +318,7 @@ def test_a_kill_between_two_checkpoints_of_one_validation_loses_neither(fit, cap
 
 def test_a_training_whose_only_checkpoint_is_its_best_is_not_thrown_away(capsys, monkeypatch, tmp_path):
     options = [*SHORT, "--trainer.val_check_interval=40"]
-
-    def killed(*_):
-        raise MemoryError("the power is gone")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LastCheckpoint, "on_validation_end", killed)
-        with pytest.raises(MemoryError):
-            main(["fit", "--config=mnist", *options, f"--runs={tmp_path}"])
-    (run,) = tmp_path.glob("mnist/*")
+    run = failed(monkeypatch, tmp_path / "killed", LastCheckpoint, "on_validation_end", power_is_gone, options)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["best.ckpt"]
     resumed(run, capsys)
     assert result_of(run)["steps"] == 40
@@ -324,15 +326,7 @@ def test_a_training_whose_only_checkpoint_is_its_best_is_not_thrown_away(capsys,
 
 
 def test_a_training_that_was_killed_in_its_test_is_tested(short, capsys, monkeypatch, tmp_path):
-
-    def killed(*_):
-        raise MemoryError("the power is gone")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LitClassification, "test_step", killed)
-        with pytest.raises(MemoryError):
-            main(["fit", "--config=mnist", *SHORT, f"--runs={tmp_path / 'killed'}"])
-    (run,) = (tmp_path / "killed").glob("*/*")
+    run = failed(monkeypatch, tmp_path / "killed", LitClassification, "test_step", power_is_gone, SHORT)
     resumed(run, capsys)
     assert_the_same(run, short)
 
@@ -343,11 +337,8 @@ def test_a_kill_while_the_record_gets_a_new_column_keeps_it(fit, tmp_path, monke
     writer = RunCSVLogger(run).experiment
     writer.log_metrics({"new": 1.0}, 40)
 
-    def killed(*_):
-        raise MemoryError("the power is gone")
-
     with monkeypatch.context() as patched:
-        patched.setattr(csv.DictWriter, "writerows", killed)
+        patched.setattr(csv.DictWriter, "writerows", power_is_gone)
         with pytest.raises(MemoryError):
             writer.save()
     assert (run / "metrics.csv").read_bytes() == before
