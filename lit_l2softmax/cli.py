@@ -1,5 +1,6 @@
 """fit, validate, test and predict: LightningCLI with one folder a run and one line an error."""
 
+import errno
 import logging
 import os
 import platform
@@ -40,13 +41,14 @@ from .callbacks import (
     PlainProgress,
     RunConfig,
     StepRandomness,
+    StopOnNonFinite,
     StopSignals,
     TerminalProgress,
     TrainingMonitor,
 )
 from .data.pictures import Ink
 from .durable_checkpoints import DurableCheckpointIO
-from .errors import ConfigError
+from .errors import ConfigError, NonFiniteError, RunError
 from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
 from .messages import nearest_or_all, one_line
 from .program import LIGHTNING, PROGRAM
@@ -205,7 +207,7 @@ class LitCLI(LightningCLI):
         else:
             kwargs["default_root_dir"] = str(self.run_folder)
             seed = self.config[self.subcommand].seed_everything
-            callbacks += [StepRandomness(seed), ConfiguredOptimizer(), TrainingMonitor()]
+            callbacks += [StepRandomness(seed), ConfiguredOptimizer(), TrainingMonitor(), StopOnNonFinite()]
             last = self.run_folder / "checkpoints" / "last.ckpt"
             self._stop_signals = StopSignals(last)
             callbacks += [LastCheckpoint(last), self._stop_signals]
@@ -237,19 +239,30 @@ class LitCLI(LightningCLI):
         return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
 
     def _run_subcommand(self, subcommand: str) -> None:
+        status = 1
         try:
             super()._run_subcommand(subcommand)
+            status = 0
         except MisconfigurationException as error:
             raise ConfigError(one_line(error)) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            place = error.filename or self.run_folder or "a file"
+            raise RunError(
+                f"{place} cannot be written: {error.strerror}; what was there before is there still"
+            ) from error
         finally:
-            self._finish_wandb()
+            self._finish_loggers(status)
             if self._claim is not None:
                 os.close(self._claim)
 
-    def _finish_wandb(self) -> None:
+    def _finish_loggers(self, status: int) -> None:
         for logger in self.trainer.loggers:
-            if isinstance(logger, RunWandbLogger):
+            if isinstance(logger, RunCSVLogger):
                 logger.finish()
+            if isinstance(logger, RunWandbLogger):
+                logger.finish(status)
 
     # ---- fit
 
@@ -282,13 +295,15 @@ class LitCLI(LightningCLI):
             self.trainer.fit(**{**options, "weights_only": True})
         except BaseException as error:
             if self.run_folder is not None:
-                self._finish_wandb()
+                self._finish_loggers(1)
                 if self.trainer.global_step == 0 and not self._resumed:
                     runs.discard(self.run_folder)
                 elif isinstance(error, SystemExit):
                     self._say_where(self.run_folder)
                 if isinstance(error, SystemExit):  # Lightning's word for a signal
                     raise SystemExit(self._signal_status) from error
+                if isinstance(error, NonFiniteError):
+                    raise NonFiniteError(f"{error}; {self._left(self.run_folder)}") from error
             if isinstance(error, (RuntimeError, ValueError)) and self.trainer.global_step == 0:
                 # Parts that do not fit each other, each of which is right: shapes, a loss that is no number, dtypes.
                 raise ConfigError(
@@ -296,7 +311,7 @@ class LitCLI(LightningCLI):
                 ) from error
             raise
         if self.run_folder is not None and not (self.run_folder / "checkpoints" / "last.ckpt").is_file():
-            self._finish_wandb()
+            self._finish_loggers(1)
             runs.discard(self.run_folder)
             raise ConfigError("no step was trained: the options, or a checkpoint that has all its steps, leave none")
 
@@ -311,6 +326,15 @@ class LitCLI(LightningCLI):
         kept = "" if saved else ", before the first checkpoint"
         how = f"; `fit --resume {run}` goes on" if saved else ""
         print(f"stopped after {self.trainer.global_step:,} steps{kept}; {run}{how}", file=sys.stderr)
+
+    @staticmethod
+    def _left(run: Path) -> str:
+        """What is left of a training that came to an inf or a NaN."""
+        last = run / "checkpoints" / "last.ckpt"
+        if not last.is_file():
+            return "the training had no checkpoint yet"
+        steps: int = runs.read_checkpoint(last)["global_step"]
+        return f"{last} is of step {steps:,}, before it: `fit --resume {run} --optimizer.lr LOWER` goes on from there"
 
     def after_fit(self) -> None:
         """Tests the checkpoint the run is judged by, prints one line and leaves ``result.json``."""
@@ -344,9 +368,9 @@ class LitCLI(LightningCLI):
             "versions": f"lit_l2softmax {__version__}, torch {torch.__version__}, lightning {lightning.__version__}, "
             f"Python {platform.python_version()}",
         }
-        runs.write_result(self.run_folder, result)
         chosen = f"best by {checkpoint.monitor}" if selected else "last; nothing was selected"
         print(f"{_line(scores, self.datamodule)} ({chosen}; {steps:,} steps, {result['seconds']:.0f} s)")
+        runs.write_result(self.run_folder, result)
         try:
             run_page.write(self.run_folder)
         except Exception as error:  # whatever it is, the training is over and its result is kept

@@ -11,3 +11,7 @@ class DataError(Exception):
 
 class RunError(Exception):
     """A run folder or a checkpoint cannot be used as asked; the message says why and what to do."""
+
+
+class NonFiniteError(RunError):
+    """A training has come to an inf or a NaN; the message says in which step and what is not finite."""

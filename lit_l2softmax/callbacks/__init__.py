@@ -10,6 +10,7 @@ from .regression_pictures import DecisionBorder, Descent, FittedPlane
 from .run_config import RunConfig
 from .smoothed_losses import SmoothedLosses
 from .step_randomness import StepRandomness
+from .stop_on_non_finite import StopOnNonFinite
 from .stop_signals import StopSignals
 from .terminal_progress import TerminalProgress
 from .training_monitor import TrainingMonitor
@@ -29,6 +30,7 @@ __all__ = [
     "RunConfig",
     "SmoothedLosses",
     "StepRandomness",
+    "StopOnNonFinite",
     "StopSignals",
     "TerminalProgress",
     "TrainingMonitor",

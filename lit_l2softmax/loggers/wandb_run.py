@@ -146,12 +146,13 @@ class RunWandbLogger(WandbLogger):
         self._guarded(record)
 
     @rank_zero_only
-    def finish(self) -> None:
-        """Ends the run, so that the next one of this process is another."""
+    def finish(self, status: int = 0) -> None:
+        """Ends the run, so that the next one of this process is another; a status other than 0 says that it failed."""
         import wandb
 
         if self._experiment is not None:
-            self._guarded(lambda: self.experiment.finish())
+            self._guarded(lambda: self.experiment.finish(exit_code=status))
+            self._experiment = None
         if self._failed:
             # Or W&B would try once more when the process exits, and print where that fails, and take the process's next
             # run for a part of this one.
