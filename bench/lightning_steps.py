@@ -5,6 +5,7 @@ import time
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from lit_l2softmax.loggers import RunCSVLogger
 
@@ -16,6 +17,9 @@ class Clock(Callback):
 
     def __init__(self, untimed_steps):
         self.untimed_steps = untimed_steps
+
+    def on_train_start(self, trainer, pl_module):
+        self.start = time.perf_counter()
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_step == 1:
@@ -45,7 +49,8 @@ class Fitted:
             "accelerator": "cpu",
             "logger": RunCSVLogger(next(self.folders)),
             "callbacks": [clock, *self.callbacks],
-            "enable_checkpointing": False,  # checkpoints are written at validations, not at steps
+            # Checkpoints are written at validations, not at steps; but a callback that could save wants it allowed.
+            "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in self.callbacks),
             "enable_progress_bar": False,
             "enable_model_summary": False,
         }
