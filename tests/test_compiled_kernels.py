@@ -7,6 +7,7 @@ import kernel_table
 import pytest
 
 pytest.importorskip("triton.backends.nvidia")
+pytestmark = pytest.mark.xdist_group("compiled")  # compiling takes a minute, and each process would do it again
 # The other products are the vendor's, or of too few numbers for a tensor core.
 HAVE_PRODUCTS = {"linear_l2_softmax_cross_entropy.small_kernels._bwd_classes_kernel"}
 SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # that one block may ask for
