@@ -41,6 +41,7 @@ class LitClassification(LightningModule):
 
     Attributes:
         validation_metrics: what a checkpoint can be selected by, and which of its extremes is the best.
+        says: what ``predict_step`` returns by name, in words.
 
     Raises:
         ValueError: where the head does not fit the network, or a penalised weight does not exist.
@@ -55,6 +56,11 @@ class LitClassification(LightningModule):
     """
 
     validation_metrics: ClassVar[dict[str, str]] = {"val/accuracy": "max", "val/loss": "min"}
+    says: ClassVar[dict[str, str]] = {
+        "features": "what the classifier sees, behind the constraint",
+        "probability": "of each class",
+        "prediction": "the number of the most probable class",
+    }
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ from . import (
     plots,
     resuming,
     runs,
+    safe_weights,
 )
 from .callbacks import (
     ConfiguredOptimizer,
@@ -49,6 +50,7 @@ from .callbacks import (
 from .data.pictures import Ink
 from .durable_checkpoints import DurableCheckpointIO
 from .errors import ConfigError, NonFiniteError, RunError
+from .exporting import ExportingTrainer
 from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
 from .messages import nearest_or_all, one_line
 from .program import LIGHTNING, PROGRAM
@@ -67,6 +69,7 @@ class LitCLI(LightningCLI):
         super().__init__(
             LightningModule,
             LightningDataModule,
+            trainer_class=ExportingTrainer,
             save_config_callback=None,  # RunConfig writes it, before the paths of this run are filled in
             seed_everything_default=0,
             parser_kwargs={
@@ -80,6 +83,11 @@ class LitCLI(LightningCLI):
             args=list(given),
             load_from_checkpoint_support=False,  # a checkpoint carries the whole configuration instead
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands and ours, with the arguments that are no options."""
+        return LightningCLI.subcommands() | {"export": {"model", "datamodule"}}
 
     # ---- options
 
@@ -270,6 +278,8 @@ class LitCLI(LightningCLI):
         """Claims the run folder, so that a place that cannot be written is known before anything is downloaded."""
         if self.config.fit.ckpt_path is not None:
             checkpoint = Path(self.config.fit.ckpt_path)
+            if checkpoint.suffix == safe_weights.SUFFIX:
+                raise ConfigError(f"{checkpoint} holds weights alone; a training goes on from a .ckpt of its run")
             runs.check_weights(self.model, checkpoint)
             averaging = getattr(self.model, "ema_decay", None) is not None or any(
                 isinstance(callback, WeightAveraging) for callback in _callbacks(self.trainer)

@@ -7,6 +7,7 @@ LIGHTNING = {
     "validate": "score a checkpoint on the validation split",
     "test": "score a checkpoint on the test split",
     "predict": "classify your own pictures, or the first test images, with a checkpoint",
+    "export": "write a checkpoint as safetensors and as ONNX, checked, for those who have nothing of this program",
 }
 COMMANDS = LIGHTNING | {
     "sweep": "run every setting of a W&B sweep file side by side and compare them, without a server",

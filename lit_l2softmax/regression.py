@@ -1,6 +1,6 @@
 """The training procedure of a regression: any network with one output a row, any loss of outputs and targets."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -26,6 +26,7 @@ class LitRegression(LightningModule):
 
     Attributes:
         validation_metrics: what a checkpoint can be selected by, and which of its extremes is the best.
+        says: what ``predict_step`` returns by name, in words.
 
     Raises:
         ValueError: where the network has another number of outputs than one, num_classes is below 2 or a penalised
@@ -36,6 +37,11 @@ class LitRegression(LightningModule):
     ``val/*`` and ``test/*`` are means over all rows, also of a loss that training sums up, without a penalty;
     ``*/images``, or what the data's ``row_name`` says, is how many those are.
     """
+
+    says: ClassVar[dict[str, str]] = {
+        "output": "of the network",
+        "prediction": "the number of the nearest class; where there are no classes, the output",
+    }
 
     def __init__(
         self,
@@ -61,7 +67,7 @@ class LitRegression(LightningModule):
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs ``(N,)``, float32 at least, of a batch of inputs."""
         outputs: Tensor = self.network(inputs)
-        return outputs.reshape(len(inputs)).to(torch.promote_types(outputs.dtype, torch.float32))
+        return outputs.reshape(inputs.shape[0]).to(torch.promote_types(outputs.dtype, torch.float32))
 
     def objective(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """What is minimised, as ``loss``, behind the parts it is the sum of where there is a penalty; 0-d each.

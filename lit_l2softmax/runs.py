@@ -5,6 +5,7 @@
 - ``metrics.csv``: one row a record: step, train/*, val/*, test/*
 - ``checkpoints/``: best.ckpt by the monitored metric, where there is one, and last.ckpt; with
   ``--checkpoint.save_top_k`` above 1 the best ones by their steps
+- ``export/``: model.safetensors and model.onnx, where ``export`` has made them
 - ``plots/``: the confusion matrix and the worst mistakes of the test, as pictures and files, and predictions made later
 - ``wandb/``: the W&B run, unless that is switched off
 - ``result.json``: flat keys: the tested figures, the data they were measured on, seed, steps, seconds, versions
@@ -25,6 +26,7 @@ import torch
 import yaml
 from torch import nn
 
+from . import safe_weights
 from .durable_checkpoints import check
 from .errors import RunError
 from .whole_files import write_whole
@@ -103,12 +105,22 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     Raises:
         RunError: where the file is no readable checkpoint of this project.
     """
+    if checkpoint.suffix == safe_weights.SUFFIX:
+        weights, words = safe_weights.read(checkpoint)
+        content: dict[str, Any] = {"state_dict": weights}
+        if CONFIG_KEY in words:
+            content[CONFIG_KEY] = {"config": words[CONFIG_KEY], "data_source": None}
+        return _with_config(content, checkpoint)
     check(checkpoint)
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged archive or a forbidden pickle: torch has half a dozen types for it
         reason = str(error).partition("\n")[0]
         raise RunError(f"{checkpoint} is damaged or not a checkpoint of weights alone: {reason}") from error
+    return _with_config(content, checkpoint)
+
+
+def _with_config(content: Any, checkpoint: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or CONFIG_KEY not in content:
         raise RunError(f"{checkpoint} was not written by `lit_l2softmax fit`: it carries no configuration")
     return content
@@ -166,10 +178,32 @@ def rebuilding_config(checkpoint: Path) -> str:
     return dumped
 
 
+def shareable_config(checkpoint: Path) -> tuple[str, str | None]:
+    """What ``rebuilding_config`` is without the places of one's own machine, and the source of the data.
+
+    Raises:
+        RunError: where the file is no readable checkpoint of this project.
+    """
+    config = yaml.safe_load(rebuilding_config(checkpoint))
+    if "root" in config["data"]["init_args"]:
+        config["data"]["init_args"]["root"] = None
+    source: str | None = read_checkpoint(checkpoint)[CONFIG_KEY]["data_source"]
+    return yaml.safe_dump(config), source
+
+
+def export_folder(checkpoint: Path) -> Path:
+    """Where exported files go: into its run's folder, or beside a checkpoint that stands alone."""
+    return _beside(checkpoint, "export")
+
+
+def _beside(checkpoint: Path, name: str) -> Path:
+    run = checkpoint.absolute().parents[1]
+    return run / name if (run / CONFIG_FILE).is_file() else checkpoint.absolute().parent
+
+
 def plots_folder(checkpoint: Path) -> Path:
     """Where pictures made with a checkpoint go: its run's plots, or beside a checkpoint that stands alone."""
-    run = checkpoint.absolute().parents[1]
-    return run / "plots" if (run / CONFIG_FILE).is_file() else checkpoint.absolute().parent
+    return _beside(checkpoint, "plots")
 
 
 def write_result(run: Path, result: dict[str, Any]) -> None:

@@ -13,9 +13,10 @@ from lit_l2softmax.errors import DataError
 
 from . import cifar10_files
 from .batches import Batches, batch_loader
-from .distortions import EvaluationInputs, TrainingInputs
+from .distortions import EvaluationInputs, TrainingInputs, middle, standardized
 from .downloads import data_root
 from .pictures import Ink, read_photograph
+from .raw_inputs import RawInputs
 
 Source = Literal["cifar10", "cifar10-unverified"]
 
@@ -97,6 +98,18 @@ class CIFAR10Data(LightningDataModule):
     def validation_name(self) -> str:
         """What figures of the validation batches are called: they are test images where none is kept from training."""
         return "val" if self.validation_images else "test"
+
+    @property
+    def raw_inputs(self) -> RawInputs:
+        """What an exported network takes: photographs as bytes."""
+        return RawInputs(
+            "images",
+            torch.uint8,
+            (3, 32, 32),
+            "red, green and blue planes",
+            f"the middle {SIDE} x {SIDE} pixels, less their mean over all three planes, over their deviation",
+            lambda pixels, dtype: standardized(middle(pixels, SIDE).to(dtype)),
+        )
 
     def prepare_data(self) -> None:
         """Finds, or downloads and unpacks, the files, once in a process."""

@@ -31,6 +31,12 @@ def standardized(images: Tensor) -> Tensor:
     return (images - mean) / variance.sqrt().clamp_min(pixels**-0.5)
 
 
+def middle(images: Tensor, side: int) -> Tensor:
+    """The middle ``(B, C, side, side)`` of each of ``(B, C, H, W)``, square; a view."""
+    first = (images.shape[-1] - side) // 2
+    return images[..., first : first + side, first : first + side]
+
+
 class TrainingInputs:
     """Random crops, mirrored or not, of random contrast, each standardised.
 
@@ -86,6 +92,4 @@ class EvaluationInputs:
 
     def __call__(self, images: Tensor, positions: Tensor, epoch: int) -> Tensor:
         """The batch ``(B, C, side, side)``, float32, of the split ``(N, C, H, W)`` at ``positions`` ``(B,)``."""
-        first = (images.shape[-1] - self.side) // 2
-        middle = slice(first, first + self.side)
-        return standardized(images[:, :, middle, middle][positions].float())
+        return standardized(middle(images, self.side)[positions].float())

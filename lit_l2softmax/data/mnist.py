@@ -16,6 +16,7 @@ from . import digits, mnist_files
 from .batches import Batches, Incomplete, batch_loader
 from .downloads import UnreachableError, UnwritableError, cache_folder, data_root
 from .pictures import Ink, read_digit, read_digit_as_tutorial
+from .raw_inputs import RawInputs
 
 
 class MNISTData(LightningDataModule):
@@ -112,6 +113,21 @@ class MNISTData(LightningDataModule):
         ink_amounts = torch.stack([read_digit(path, ink=ink, box=box) for path in paths])
         return ink_amounts * (1 - self.darkest) + self.darkest
 
+    @property
+    def raw_inputs(self) -> RawInputs:
+        """What an exported network takes: images as bytes."""
+        return RawInputs(
+            "images",
+            torch.uint8,
+            (1, 28, 28),
+            "grey, a light digit on a dark ground, in the middle, as in MNIST",
+            f"pixels from 0 to 255 become {self.darkest:g} to 1",
+            self._scaled,
+        )
+
+    def _scaled(self, pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        return pixels.to(dtype).div_(255 / (1 - self.darkest)).add_(self.darkest)
+
     def prepare_data(self) -> None:
         """Finds or downloads the files and verifies them, once in a process."""
         if self.resolved_source is None:
@@ -174,7 +190,7 @@ class MNISTData(LightningDataModule):
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Pixels 0..255 become darkest..1 on the device that trains, which then receives a quarter of the bytes."""
         images, labels = batch
-        images = images.to(torch.float32).div_(255 / (1 - self.darkest)).add_(self.darkest)
+        images = self._scaled(images)
         if self.trainer is not None:
             # Lightning has converted the batch to the precision of the training before, when it was bytes.
             images = self.trainer.precision_plugin.convert_input(images)

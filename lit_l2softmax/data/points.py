@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .batches import Batches, batch_loader
+from .raw_inputs import RawInputs
 
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 Source = Literal["yoghurt", "dots", "parabola"]
@@ -111,6 +112,19 @@ class PointsData(LightningDataModule):
     def title(self) -> str:
         """What the data are called in print."""
         return f"{self.source} drawn afresh" if self.fresh else f"{self.source}, the training points themselves"
+
+    @property
+    def raw_inputs(self) -> RawInputs:
+        """What an exported network takes: points as they are."""
+        width = self.rule.draw(np.random.RandomState(0), 1)[0].shape[1]
+        return RawInputs(
+            "points",
+            torch.float32,
+            (width,),
+            f"the inputs of {self.source}",
+            "nothing",
+            lambda points, dtype: points.to(dtype),
+        )
 
     def setup(self, stage: str) -> None:
         """Draws the points."""
