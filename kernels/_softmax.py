@@ -211,7 +211,8 @@ class Targets:
     """The targets of N rows as the PyTorch schedules use them, with the weights a row's loss takes from them.
 
     Attributes:
-        classes: ``(N,)``, each row's class; 0 where it is ignored.
+        classes: ``(N,)``, each row's class, 0 where it is ignored; in a shard of all, -1 where it has none here.
+        here: ``(N,)``, of a shard, whether a row's class is one of its own; else None.
         weight: class weights ``(C,)`` in the dtype computed in, or None.
     """
 
@@ -222,11 +223,17 @@ class Targets:
         weight: Tensor | None,
         options: CrossEntropyOptions,
         dtype: torch.dtype,
+        sharded: bool = False,
     ) -> None:
         self.num_classes, self.dtype = num_classes, dtype
         self._smoothing, self._reduction = options.label_smoothing, options.reduction
         self.classes, self._counts = target, None
-        if names_bad_targets(target):
+        self.here: Tensor | None = None
+        if sharded:
+            self._counts = target != options.ignore_index
+            self.here = self._counts & (target >= 0) & (target < num_classes)
+            self.classes = torch.where(self.here, target, -1)
+        elif names_bad_targets(target):
             if refuse_bad_target(target, num_classes, options.ignore_index):
                 self._counts = target != options.ignore_index
                 self.classes = torch.where(self._counts, target, 0)

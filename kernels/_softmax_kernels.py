@@ -94,9 +94,11 @@ def mean_weight(weight: Tensor | None) -> Tensor | None:
 class Losses:
     """Where a forward kernel leaves the losses of N rows, and what becomes of them."""
 
-    def __init__(self, target: Tensor, num_classes: int, ignore_index: int, like: Tensor) -> None:
+    def __init__(
+        self, target: Tensor, num_classes: int, ignore_index: int, like: Tensor, sharded: bool = False
+    ) -> None:
         self._target, self._num_classes, self._ignore_index = target, num_classes, ignore_index
-        if names_bad_targets(target):
+        if names_bad_targets(target) and not sharded:  # a class of another process is not bad
             refuse_bad_target(target, num_classes, ignore_index)
         self.losses = like.new_empty(2, len(target))  # the weights that rows count with, and their losses
         self.good = target.new_empty(len(target), dtype=torch.bool)

@@ -2,8 +2,10 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -25,6 +27,7 @@ from lit_l2softmax.exporting import onnx_graph
 from lit_l2softmax.exporting.served import Served
 from lit_l2softmax.layers import L2SoftmaxLoss, LocalResponseNorm
 
+README = Path(__file__).parents[1] / "README.md"
 DIGITS = ["--data.source=digits", "--trainer.max_steps=30", "--trainer.val_check_interval=30"]
 
 
@@ -55,6 +58,16 @@ def test_a_stranger_with_the_graph_alone_gets_the_runs_accuracy_from_bytes(run):
     assert (prediction == labels.numpy()).mean() == pytest.approx(result_of(run)["test/accuracy"])
     assert np.linalg.norm(features, axis=1) == pytest.approx(16, rel=1e-5)
     assert probability.sum(1) == pytest.approx(1, rel=1e-5)
+
+
+def test_the_readmes_example_runs(run, monkeypatch):
+    (example,) = re.findall(r"```python\n(session = .*?)```", README.read_text(), re.DOTALL)
+    monkeypatch.chdir(run / "export")
+    _, _, (images, labels) = load_digits()
+    names = {"json": json, "onnxruntime": onnxruntime, "uint8_images": images.numpy()}
+    exec(example, names)
+    right = [int(names["classes"][number]) for number in names["prediction"]] == labels.numpy()
+    assert right.mean() == pytest.approx(result_of(run)["test/accuracy"])
 
 
 def test_its_words_say_what_a_stranger_has_to_know(run):

@@ -84,6 +84,16 @@ def test_a_file_that_could_not_be_begun_is_begun_later(tmp_path, disk, recwarn):
     assert len(recwarn) == 1
 
 
+def test_what_waited_is_written_in_the_end(tmp_path, disk, recwarn):
+    logger = RunCSVLogger(tmp_path)
+    disk.full = True
+    logger.log_metrics({"loss": 1.0}, 0)
+    disk.full = False
+    logger.finish()
+    assert steps_of(tmp_path) == [(0, "1.0")]
+    assert len(recwarn) == 1
+
+
 def test_what_is_lost_in_the_end_is_said(tmp_path, disk, recwarn):
     logger = RunCSVLogger(tmp_path)
     disk.full = True

@@ -147,6 +147,7 @@ def test_a_gpu_is_asked_where_a_record_waits_for_it_and_names_the_first_step(dev
     device.step(**wrong)
     device.step(**wrong)
     device.step()
+    assert device.callback._losses == []  # none is kept from step to step
     device.trainer._logger_connector.should_update_logs = True
     with pytest.raises(NonFiniteError, match=r"^the loss or a gradient of step 12 is not finite$"):
         device.step()

@@ -24,11 +24,19 @@ def forward(problem: Problem) -> tuple[Tensor, Kept]:
     return tiled.forward(tiled_kernels.Forward(problem, tile), N, C, tile)
 
 
+def forward_rows(problem: Problem) -> Kept:
+    """What a shard of all classes knows of each row."""
+    N, D, C = problem.sizes
+    problem = _readable(problem)
+    tile = triton_tile(N, D, C)
+    return tiled.forward_rows(tiled_kernels.Forward(problem, tile), N, C, tile)
+
+
 def backward(grad: Tensor, problem: Problem, kept: Kept, wanted: Wanted) -> Gradients:
     """The gradients that are wanted."""
     N, D, C = problem.sizes
     problem = _readable(problem)
-    if triton_takes_all_classes(N, D, C):
+    if triton_takes_all_classes(N, D, C) and not problem.sharded:
         return small_kernels.backward(grad, problem, kept, wanted)
     tile = triton_tile(N, D, C)
     return tiled.backward(tiled_kernels.Backward(grad, problem, kept, wanted, tile), N, C, tile)

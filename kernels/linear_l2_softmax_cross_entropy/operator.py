@@ -33,7 +33,8 @@ _ARGUMENTS = (
 
 
 @cache
-def _schedule(impl: Impl) -> ModuleType:
+def schedule_of(impl: Impl) -> ModuleType:
+    """The tiles of an implementation, ``"torch"`` or ``"triton"``."""
     if impl == "torch":
         return torch_schedule
     return import_triton("linear_l2_softmax_cross_entropy", f"{__package__}.kernel_schedule")
@@ -65,7 +66,7 @@ def _problem(
         cosine_margin,
         CrossEntropyOptions(*options),
     )
-    return problem, _schedule(impl)
+    return problem, schedule_of(impl)
 
 
 def _forward(input: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -247,6 +248,41 @@ torch.library.register_autograd(
 )
 
 
+def check_classifier(
+    input: Tensor,
+    linear_weight: Tensor,
+    linear_bias: Tensor | None,
+    normalize_weight: bool,
+    angular_margin: float,
+    cosine_margin: float,
+) -> None:
+    """Raises on features and class weights that do not fit, and on what cannot be combined.
+
+    Raises:
+        ValueError: on shapes or margins out of range, a margin without ``normalize_weight``, a bias with it.
+        TypeError: on a dtype that is not floating-point.
+    """
+    if input.ndim != 2 or linear_weight.ndim != 2 or input.shape[1] != linear_weight.shape[1]:
+        raise ValueError(
+            "input must have shape (N, D) and linear_weight (C, D) with the same D, "
+            f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
+        )
+    check_floating("input", input)
+    check_floating("linear_weight", linear_weight)
+    if linear_bias is not None:
+        if normalize_weight:
+            raise ValueError("linear_bias cannot be combined with normalize_weight: the logits are cosines")
+        if linear_bias.shape != linear_weight.shape[:1]:
+            raise ValueError(f"linear_bias must have shape ({linear_weight.shape[0]},), got {tuple(linear_bias.shape)}")
+        check_floating("linear_bias", linear_bias)
+    if (angular_margin or cosine_margin) and not normalize_weight:
+        raise ValueError("a margin is one between cosines: angular_margin and cosine_margin need normalize_weight=True")
+    if not 0 <= angular_margin < math.pi:
+        raise ValueError(f"angular_margin must be in [0, pi) radians, got {angular_margin}")
+    if not -math.inf < cosine_margin < math.inf:
+        raise ValueError(f"cosine_margin must be finite, got {cosine_margin}")
+
+
 def linear_l2_softmax_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -299,26 +335,8 @@ def linear_l2_softmax_cross_entropy(
         ImportError: on a CUDA device without Triton.
         IndexError: on a target out of range, naming its row (asynchronously on CUDA).
     """
-    if input.ndim != 2 or linear_weight.ndim != 2 or input.shape[1] != linear_weight.shape[1]:
-        raise ValueError(
-            "input must have shape (N, D) and linear_weight (C, D) with the same D, "
-            f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
-        )
     num_classes = linear_weight.shape[0]
-    check_floating("input", input)
-    check_floating("linear_weight", linear_weight)
-    if linear_bias is not None:
-        if normalize_weight:
-            raise ValueError("linear_bias cannot be combined with normalize_weight: the logits are cosines")
-        if linear_bias.shape != (num_classes,):
-            raise ValueError(f"linear_bias must have shape ({num_classes},), got {tuple(linear_bias.shape)}")
-        check_floating("linear_bias", linear_bias)
-    if (angular_margin or cosine_margin) and not normalize_weight:
-        raise ValueError("a margin is one between cosines: angular_margin and cosine_margin need normalize_weight=True")
-    if not 0 <= angular_margin < math.pi:
-        raise ValueError(f"angular_margin must be in [0, pi) radians, got {angular_margin}")
-    if not -math.inf < cosine_margin < math.inf:
-        raise ValueError(f"cosine_margin must be finite, got {cosine_margin}")
+    check_classifier(input, linear_weight, linear_bias, normalize_weight, angular_margin, cosine_margin)
     check_common(
         input,
         target,

@@ -23,6 +23,7 @@ class Problem:
     angular_margin: float
     cosine_margin: float
     options: CrossEntropyOptions
+    sharded: bool = False  # whether a target that is no class here is a class of another process
 
     @property
     def sizes(self) -> tuple[int, int, int]:

@@ -33,6 +33,9 @@ class ForwardEpilogue(Protocol):
     def fold(self, rows: slice) -> None:
         """Computes the logits of a range of rows and the current classes, and folds them in."""
 
+    def finish_rows(self) -> Kept:
+        """What is known of each row, before there is a loss: of a shard of all classes."""
+
     def finish(self) -> tuple[Tensor, Kept]:
         """The loss, and what the backward pass needs."""
 
@@ -59,11 +62,21 @@ def _ranges(total: int, step: int) -> Iterator[slice]:
 
 def forward(epilogue: ForwardEpilogue, N: int, C: int, tile: Tile) -> tuple[Tensor, Kept]:
     """Walks all tiles once."""
+    _walk(epilogue, N, C, tile)
+    return epilogue.finish()
+
+
+def forward_rows(epilogue: ForwardEpilogue, N: int, C: int, tile: Tile) -> Kept:
+    """Walks all tiles of a shard once, and leaves the loss to those who know all shards."""
+    _walk(epilogue, N, C, tile)
+    return epilogue.finish_rows()
+
+
+def _walk(epilogue: ForwardEpilogue, N: int, C: int, tile: Tile) -> None:
     for classes in _ranges(C, tile.classes):
         epilogue.class_range(classes)
         for rows in _ranges(N, tile.rows):
             epilogue.fold(rows)
-    return epilogue.finish()
 
 
 def backward(epilogue: BackwardEpilogue, N: int, C: int, tile: Tile) -> Gradients:

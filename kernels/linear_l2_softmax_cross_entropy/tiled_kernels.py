@@ -199,7 +199,10 @@ def _prepare_kernel(
     tl.store(log_sum_ptr + rows, own + log_one_plus_exp(log_odds), mask=mask)
     tl.store(scale_ptr + rows, scale_of_loss, mask=mask)
     tl.store(own_ptr + rows, own_slope * slope, mask=mask)
-    tl.store(bent_ptr + rows, tl.where(counts, upstream * own_slope * (psi - slope * cosine), 0.0), mask=mask)
+    # A class of another process is bent there.
+    tl.store(
+        bent_ptr + rows, tl.where(counts & (column >= 0), upstream * own_slope * (psi - slope * cosine), 0.0), mask=mask
+    )
 
 
 @triton.jit
@@ -353,7 +356,7 @@ class Forward:
         self.N = N
         self.tiles = tiles = _Tiles(problem, tile)
         self.rows = problem.input.new_empty(3, N, dtype=torch.float32)
-        self.losses = Losses(problem.target, C, problem.options.ignore_index, self.rows)
+        self.losses = Losses(problem.target, C, problem.options.ignore_index, self.rows, problem.sharded)
         self.class_norms = self.rows.new_empty(C if problem.normalize_weight else 0)
         self.largest, self.total = self.rows.new_full((N,), -torch.inf), self.rows.new_zeros(N)
         self.spread = self.rows.new_zeros(N) if problem.options.label_smoothing else None
@@ -383,6 +386,10 @@ class Forward:
                 NORMALIZE=problem.normalize_weight, MARGIN=problem.has_margin,
                 BLOCK_K=block, num_warps=max(1, block // 128),  # a lane's four numbers are one load
             )  # fmt: skip
+
+    def finish_rows(self) -> Kept:
+        self.rows[1] = self.largest + self.total.log()
+        return Kept(self.rows.new_empty(0), self.rows, self.class_norms)
 
     def finish(self) -> tuple[Tensor, Kept]:
         tiles, problem = self.tiles, self.tiles.problem
@@ -466,7 +473,9 @@ class Backward:
 
     def finish(self) -> Gradients:
         tiles, wanted = self.tiles, self.wanted
-        dinput = torch.empty_like(tiles.features, memory_format=torch.contiguous_format) if wanted.input else None
+        # What other processes will add theirs to is not rounded yet.
+        dtype = torch.float32 if tiles.problem.sharded else tiles.features.dtype
+        dinput = tiles.features.new_empty(tiles.features.shape, dtype=dtype) if wanted.input else None
         dalpha = torch.empty_like(self.bent) if wanted.alpha else None
         if self.h is not None:
             self._finish(self.h, self.kept.rows, tiles.features, 0, dinput, dalpha)

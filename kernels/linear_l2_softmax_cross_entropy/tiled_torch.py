@@ -14,6 +14,7 @@ Legend: N rows, D features, C classes.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ class _Tiles:
         N, D, C = problem.sizes
         dtype = problem.dtype
         self.problem, self.dtype, self.class_norms = problem, dtype, class_norms
-        self.targets = Targets(problem.target, C, problem.weight, problem.options, dtype)
+        self.targets = Targets(problem.target, C, problem.weight, problem.options, dtype, problem.sharded)
         self.scale = problem.alpha / norms.clamp_min(problem.options.eps)
         self.features = problem.input.to(dtype) * self.scale[:, None]  # alpha u
         self.operand = self.features * LOG2E
@@ -88,7 +89,10 @@ class _Tiles:
         if self.problem.has_margin:
             cosine = with_margin(cosine, self.problem.angular_margin, self.problem.cosine_margin)
         logit = self.problem.alpha * cosine
-        return logit if self.bias is None else logit + self.bias[self.targets.classes]
+        if self.bias is None:
+            return logit
+        bias = self.bias[self.targets.classes]
+        return logit + (bias if self.targets.here is None else torch.where(self.targets.here, bias, 0.0))
 
 
 class Forward:
@@ -130,13 +134,18 @@ class Forward:
         self.sums[rows] += logits.sub_(finite[:, None]).exp2_().sum(1)
         self.largest[rows] = largest
 
-    def finish(self) -> tuple[Tensor, Kept]:
-        tiles, targets = self.tiles, self.tiles.targets
-        alpha = tiles.problem.alpha
+    def finish_rows(self) -> Kept:
+        tiles = self.tiles
         torch.log(self.sums, out=self.rest)
         if not self.bounded:
             self.rest += self.largest / LOG2E
-        torch.div(torch.linalg.vecdot(tiles.features, tiles.target_operand()), alpha, out=self.cosine)
+        torch.div(torch.linalg.vecdot(tiles.features, tiles.target_operand()), tiles.problem.alpha, out=self.cosine)
+        return Kept(self.rows.new_empty(0), self.rows, tiles.class_norms)
+
+    def finish(self) -> tuple[Tensor, Kept]:
+        kept = self.finish_rows()
+        tiles, targets = self.tiles, self.tiles.targets
+        alpha = tiles.problem.alpha
         target_logit = tiles.target_logit(self.cosine)
         weighted_sum = None
         if self.smoothed is not None:
@@ -148,7 +157,7 @@ class Forward:
                 moved = target_logit - alpha * self.cosine
                 weighted_sum = weighted_sum + (moved if weight is None else moved * weight[targets.classes])
         loss, total = targets.reduced(targets.losses(self.rest - target_logit, target_logit, weighted_sum))
-        return loss, Kept(total, self.rows, tiles.class_norms)
+        return loss, replace(kept, total=total)
 
 
 def _add_weighted_classes(total: Tensor, tiles: _Tiles) -> None:
@@ -188,6 +197,8 @@ class Backward:
         self.shift = LOG2E * (F.logsigmoid(-log_odds) - target_logit)[:, None]
 
         self.own = self.upstream * targets.target_slope(log_odds)  # what the target's entry adds, along its own path
+        if targets.here is not None:
+            self.own = torch.where(targets.here, self.own, 0.0)
         self.bent = None
         if problem.has_margin:
             slope = margin_slope(cosine, problem.angular_margin)

@@ -14,6 +14,13 @@ def forward(problem: Problem) -> tuple[Tensor, Kept]:
     return tiled.forward(tiled_torch.Forward(problem, tile), N, C, tile)
 
 
+def forward_rows(problem: Problem) -> Kept:
+    """What a shard of all classes knows of each row."""
+    N, D, C = problem.sizes
+    tile = torch_tile(N, D, C)
+    return tiled.forward_rows(tiled_torch.Forward(problem, tile), N, C, tile)
+
+
 def backward(grad: Tensor, problem: Problem, kept: Kept, wanted: Wanted) -> Gradients:
     """The gradients that are wanted."""
     N, D, C = problem.sizes
