@@ -22,6 +22,7 @@ LAYERS = [
         "plots",
         "schedules",
         "seeds",
+        "wandb_options",
         "whole_files",
     ],
     ["durable_checkpoints", "mistakes", "ops", "penalties", "plots_of_regressions", "shipped"],
