@@ -28,7 +28,7 @@ LAYERS = [
     ["durable_checkpoints", "mistakes", "ops", "penalties", "plots_of_regressions", "shipped"],
     ["layers", "selftest"],
     ["networks"],
-    ["data", "loggers", "runs", "demos"],
+    ["dashboards", "data", "loggers", "runs", "demos"],
     ["callbacks", "resuming", "sweeps"],
     ["arguments"],
     ["reports"],
