@@ -11,7 +11,7 @@ from .program import COMMANDS, PROGRAM
 
 HELP = f"""usage: {PROGRAM} COMMAND [options]
 
-{chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
+{chr(10).join(f"  {name:<11}{text}" for name, text in COMMANDS.items())}
 
   {PROGRAM} fit --config mnist
   {PROGRAM} test --run runs/mnist/20260101-120000-0a1b2c
@@ -67,6 +67,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from .commands.report import main as report
 
         return report
+    if name == "dashboard":
+        from .commands.dashboard import main as dashboard
+
+        return dashboard
     if name == "doctor":
         from .commands.doctor import main as doctor
 

@@ -51,10 +51,11 @@ from .data.pictures import Ink
 from .durable_checkpoints import DurableCheckpointIO
 from .errors import ConfigError, NonFiniteError, RunError
 from .exporting import ExportingTrainer
-from .loggers import RunCSVLogger, RunWandbLogger, WandbOptions
+from .loggers import RunCSVLogger, RunWandbLogger
 from .messages import nearest_or_all, one_line
 from .program import LIGHTNING, PROGRAM
 from .reports import run_page
+from .wandb_options import WandbOptions
 
 
 class LitCLI(LightningCLI):

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .errors import RunError
-from .plots import displayable
+from .plots import pixels
 
 CONFUSION_FILE = "plots/confusion_matrix.csv"
 MISTAKES_FILE = "plots/mistakes.json"
@@ -75,8 +75,7 @@ def confusion(labels: Tensor, predictions: Tensor, names: Sequence[str]) -> Conf
 
 def thumbnail(image: Tensor) -> str:
     """An image ``(1, H, W)`` or ``(3, H, W)`` as a PNG of at most 96 x 96 pixels, in base64."""
-    levels = (displayable(image) * 255).round().to(torch.uint8)
-    picture = Image.fromarray(levels.movedim(0, -1).squeeze(-1).numpy())
+    picture = Image.fromarray(pixels(image))
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)

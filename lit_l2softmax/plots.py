@@ -8,6 +8,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -38,6 +39,15 @@ def displayable(image: Tensor) -> Tensor:
     if low >= 0 and high <= 1:
         return levels
     return (levels - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def pixels(image: Tensor) -> NDArray[np.uint8]:
+    """What is displayed of an image ``(C, H, W)``, levels of 0 to 255, ``(H, W, C)`` or, of one channel, ``(H, W)``.
+
+    W&B cuts other types down to these levels, and all that is below 1 to black.
+    """
+    levels = (displayable(image) * 255).round().to(torch.uint8)
+    return levels.movedim(0, -1).squeeze(-1).numpy()
 
 
 def save_confusion_matrix(path: Path, counts: Tensor, names: Sequence[str], title: str) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "closed_network"))
 sys.modules.pop("sitecustomize", None)
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import sitecustomize  # noqa: E402, F401 - closes the network of this process and of its children
+import tiny_cifar10 as tiny_cifar10_files  # noqa: E402
 import torch  # noqa: E402
 
 if not torch.cuda.is_available():  # kernels are interpreted, which Triton decides where one is defined
@@ -51,16 +51,8 @@ def tiny_cifar10(tmp_path, monkeypatch):
     """A root with CIFAR-10's folder, of 40 images a file whose colour tells their class."""
     from lit_l2softmax.data import cifar10_files
 
-    monkeypatch.setattr(cifar10_files, "RECORDS", 40)
-    folder = tmp_path / "cifar10" / "cifar-10-batches-bin"
-    folder.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for name in cifar10_files.FILES:
-        labels = np.arange(40, dtype=np.uint8) % 10
-        images = random.integers(0, 100, (40, 3, 1024), dtype=np.uint8)
-        images[np.arange(40), labels % 3] += 50 + 10 * labels[:, None]
-        np.concatenate([labels[:, None], images.reshape(40, -1)], 1).tofile(folder / name)
-    return folder.parent
+    monkeypatch.setattr(cifar10_files, "RECORDS", tiny_cifar10_files.IMAGES)
+    return tiny_cifar10_files.write(tmp_path / "cifar10")
 
 
 @pytest.fixture(scope="session")

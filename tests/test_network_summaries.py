@@ -121,7 +121,8 @@ def test_the_step_that_is_due_is_recorded_as_it_was(fit, recorded, monkeypatch):
     for _, pictures, captions, step in shown:
         images, labels = spy.seen[step]["batch"]
         assert captions == [str(label) for label in labels[:3].tolist()]
-        assert all(np.array_equal(a, b.numpy()) for a, b in zip(pictures, images[:3, 0], strict=True))
+        for picture, image in zip(pictures, images[:3, 0], strict=True):
+            assert np.array_equal(picture, (image * 255).round().byte().numpy())
 
 
 def test_watching_changes_nothing_of_a_training(fit, recorded):

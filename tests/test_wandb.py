@@ -10,7 +10,8 @@ import pytest
 from run_records import result_of, wandb_of
 
 from lit_l2softmax.classification import LitClassification
-from lit_l2softmax.loggers import RunWandbLogger, WandbOptions
+from lit_l2softmax.loggers import RunWandbLogger
+from lit_l2softmax.wandb_options import WandbOptions
 
 SHORT = [
     "--trainer.max_steps=20",
@@ -189,7 +190,7 @@ def test_a_mode_that_is_none_is_refused(monkeypatch):
 
 
 def test_without_the_package_runs_go_unrecorded_there_unless_it_was_asked_for(monkeypatch):
-    monkeypatch.setattr("lit_l2softmax.loggers.wandb_run.find_spec", lambda name: None)
+    monkeypatch.setattr("lit_l2softmax.wandb_options.find_spec", lambda name: None)
     assert WandbOptions().resolved_mode() == "disabled"
     with pytest.raises(ValueError, match="needs the package wandb, which is not installed"):
         WandbOptions(mode="offline").resolved_mode()

@@ -92,7 +92,7 @@ class MistakeReport(Callback):
                 if few:
                     logger.log_confusion("test/confusion_matrix", labels.tolist(), predictions.tolist(), names)
                 if worst:
-                    arrays = [plots.displayable(image).movedim(0, -1).squeeze(-1).numpy() for *_, image in self._worst]
+                    arrays = [plots.pixels(image) for *_, image in self._worst]
                     logger.log_pictures("test/mistakes", arrays, captions)
 
     def _log_classes(self, trainer: Trainer, confused: mistakes.Confusion) -> None:

@@ -77,7 +77,7 @@ class NetworkSummaries(Callback):
         sparsity = {f"sparsity/{name}": float((values == 0).float().mean()) for name, values in activations.items()}
         histograms = {f"activations/{name}": _histogram(values) for name, values in activations.items()}
         histograms |= {f"weights/{name}": _histogram(weight) for name, weight in pl_module.named_parameters()}
-        pictures = [plots.displayable(image).movedim(0, -1).squeeze(-1).numpy() for image in images[: self.images]]
+        pictures = [plots.pixels(image) for image in images[: self.images]]
         names = cast(Any, pl_module).class_names
         captions = [names[label] for label in labels[: self.images].tolist()]
         for logger in loggers:

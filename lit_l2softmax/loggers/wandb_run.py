@@ -1,12 +1,9 @@
 """Weights & Biases for every run: offline unless it is asked for or logged in, and never in training's way."""
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lightning.fabric.loggers.logger import _DummyExperiment as DummyExperiment
 from lightning.pytorch.loggers import WandbLogger
@@ -14,49 +11,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from numpy.typing import NDArray
 
-Mode = Literal["online", "offline", "disabled"]
-
-
-@dataclass
-class WandbOptions:
-    """Where a run goes in W&B.
-
-    Args:
-        mode: ``"auto"`` is ``$WANDB_MODE`` where that is set, else online where a key is found, else offline. An
-            offline run lies in the run folder; ``wandb sync`` sends it later.
-        project: W&B project.
-        entity: W&B user or team; the key's own when None.
-        group: name that runs of one comparison share.
-        tags: of the run.
-    """
-
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "lit_l2softmax"
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
-
-    def resolved_mode(self) -> Mode:
-        """The mode of this run; never asks a question and never opens a connection.
-
-        Raises:
-            ValueError: where W&B is asked for and not installed, or ``$WANDB_MODE`` is no mode.
-        """
-        if find_spec("wandb") is None:
-            if self.mode in ("online", "offline"):
-                raise ValueError(f"--wandb.mode={self.mode} needs the package wandb, which is not installed")
-            return "disabled"
-        # The crash reporter would look its server up, offline too.
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        os.environ.setdefault("WANDB_SILENT", "true")
-        asked = os.environ.get("WANDB_MODE", "auto") if self.mode == "auto" else self.mode
-        if asked == "auto":
-            import wandb  # half a second
-
-            return "online" if wandb.login(prompt=False, verify=False) else "offline"
-        if asked in ("online", "offline", "disabled"):
-            return asked  # type: ignore[return-value]  # narrowed by the line above
-        raise ValueError(f"$WANDB_MODE must be online, offline or disabled, got {asked!r}")
+from lit_l2softmax.wandb_options import Mode, WandbOptions
 
 
 class RunWandbLogger(WandbLogger):
@@ -131,7 +86,7 @@ class RunWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_pictures(self, key: str, pictures: list[Any], captions: list[str], step: int | None = None) -> None:
-        """Records pictures (arrays or file paths), each with its caption."""
+        """Records pictures (arrays of levels of 0 to 255, uint8, or file paths), each with its caption."""
         self._guarded(lambda: self.log_image(key, pictures, step, caption=captions))
 
     @rank_zero_only
