@@ -15,6 +15,7 @@ from .terminal_progress import TerminalProgress
 from .training_monitor import TrainingMonitor
 from .tutorial_lines import TutorialLines
 from .unweighted_accuracy import UnweightedAccuracy
+from .verification_report import VerificationReport
 
 __all__ = [
     "ConfiguredOptimizer",
@@ -34,4 +35,5 @@ __all__ = [
     "TrainingMonitor",
     "TutorialLines",
     "UnweightedAccuracy",
+    "VerificationReport",
 ]
