@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .plots import save
-from .roc import FINENESS, PairCounts, Roc
+from .roc import PairCounts, Roc
 
 FARS = np.logspace(-5, 0, 101)  # at which curves are kept and drawn, twenty a decade
 GENUINE, IMPOSTOR = "#1f77b4", "#ff7f0e"

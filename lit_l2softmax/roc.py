@@ -37,7 +37,7 @@ class PairCounts:
 
 @dataclass(frozen=True)
 class Roc:
-    """What each threshold accepts, from one above every cosine, where both shares are 0, to the least, where both are 1.
+    """What each threshold accepts, from one above every cosine, which accepts nothing, down to the least cosine.
 
     Attributes:
         far: ``(T + 1,)``, float64, never falling.

@@ -26,10 +26,12 @@ class LitVerification(LitClassification):
     Raises:
         DataError: from a test whose images make no pair of one class, or none of two.
 
-    Metrics: ``train/*`` and ``val/*`` are ``LitClassification``'s. ``test/eer``, the equal error rate; ``test/auc``, the
-    area below the ROC; ``test/tar_at_far_1e-1`` and on to ``1e-4``, each where that FAR is of 30 impostor pairs or more
-    (the "rule of 30" of ISO/IEC 19795-1, which takes pairs for independent: that pairs share images makes their figures
-    less certain still); ``test/images``. All of them are not a number where a feature is none.
+    Metrics: ``train/*`` and ``val/*`` are ``LitClassification``'s. ``test/eer``, the equal error rate; ``test/auc``,
+    the area below the ROC; ``test/tar_at_far_1e-1`` and on to ``1e-4``, each where that FAR is of 30 impostor pairs or
+    more (Doddington's rule of 30, which takes pairs for independent; they share images and classes, so it is the least
+    that can be asked); ``test/images``. They are not a number where a feature is none. An interval is that over seeds,
+    each with classes of its own, which ``sweep`` gives: one over the images of a single test would be that of its few
+    classes alone, and millions of pairs would make it look certain.
     """
 
     FARS: ClassVar[tuple[float, ...]] = (1e-1, 1e-2, 1e-3, 1e-4)

@@ -1,4 +1,4 @@
-"""Pictures of a sweep that its rows do not hold: made of what its runs left in their plots, which is kept beside the rows.
+"""Pictures of a sweep that its rows do not hold: made of what its runs left in their plots, kept beside the rows.
 
 What a kind of picture is made of is a table that each run leaves under the same name; the sweep's is all of them, each
 line behind the variant and the seed of its run.
