@@ -33,7 +33,7 @@ def test_no_image_of_a_held_out_class_trains_or_validates_and_no_other_is_tested
     assert torch.equal(data.test[0], test[others])
     assert torch.equal(data.test[1], test_labels[others])
     assert (data.num_classes, data.class_names) == (7, tuple("0235678"))
-    assert data.title == "scikit-learn's digits, NOT MNIST, classes 1, 4, 9, which were held out of training"
+    assert data.title == "scikit-learn's digits, NOT MNIST, classes 1, 4, 9 held out of training"
 
 
 def test_a_seed_decides_which_classes_and_seeds_differ():

@@ -130,6 +130,11 @@ def test_a_share_that_is_met_exactly_is_met():
     assert curve.tar_at(0.000999) == 0
 
 
+def test_a_threshold_that_lies_on_the_line_between_its_neighbours_counts():
+    curve = of([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
+    assert [curve.tar_at(share) for share in (0.3, 0.34, 0.6, 0.67)] == pytest.approx([0, 1 / 3, 1 / 3, 2 / 3])
+
+
 @pytest.mark.parametrize(("genuine", "impostor"), [([], [0.5]), ([0.5], [])])
 def test_without_pairs_of_both_kinds_there_is_no_curve(genuine, impostor):
     with pytest.raises(ValueError, match="a curve needs pairs of one class and of two, got"):

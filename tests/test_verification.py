@@ -88,7 +88,7 @@ def test_the_figures_are_those_of_all_pairs_of_the_tested_checkpoint(run, data):
     assert [result[name] for name in FIGURES] == pytest.approx(expected, abs=2e-4)  # a genuine pair is 5e-4 of a class
     assert 0.02 < result["test/eer"] < 0.35
     assert result["test/images"] == len(data.test[1])
-    assert result["data/title"].endswith("which were held out of training")
+    assert result["data/title"].endswith("held out of training")
 
 
 def test_training_and_validation_are_a_classifiers(run, data):
@@ -145,6 +145,27 @@ def test_prediction_names_the_digits_that_were_trained(run, data, tmp_path, caps
     assert main(["predict", f"--run={run}", "--images", str(tmp_path / "mine.png")]) == 0
     said = capsys.readouterr().out.splitlines()[0].split()[1]
     assert said == data.class_names[label]
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+@pytest.mark.parametrize("changed", ["--seed_everything=3", "--data.held_out=[0,1,2,3,4]"])
+def test_classes_that_were_trained_are_never_taken_for_held_out(run, data, command, changed, capsys):
+    assert main([command, f"--run={run}", changed]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"last.ckpt was trained without classes {', '.join(map(str, data.held_out))}, these data hold " in line
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("[4, x]", "data.held_out: Expected <class 'int'>. Got value: [4, 'x']"),
+        ("many", "data.held_out: Expected <class 'int'> or <class 'list'>. Got value: many"),
+        ("1", "held_out must leave two classes or more on either side, got 1 of 10"),
+    ],
+)
+def test_what_cannot_be_held_out_is_one_line(fit, given, message):
+    _, printed = fit("verify_softmax", f"--data.held_out={given}", *SHORT, expect=2)
+    assert printed.err == f"error: {message}\n"
 
 
 def test_a_head_of_ten_classes_is_refused_in_one_line(fit):

@@ -73,8 +73,8 @@ class HeldOutDigitsData(MNISTData):
 
     @property
     def title(self) -> str:
-        """What the test images are called in print."""
-        return f"{super().title}, classes {', '.join(map(str, self.held_out))}, which were held out of training"
+        """What the data are called in print."""
+        return f"{super().title}, classes {', '.join(map(str, self.held_out))} held out of training"
 
     def _splits(self) -> tuple[Split, Split, Split]:
         train, validation, test = super()._splits()
