@@ -96,6 +96,7 @@ EXPERIMENTS = (
     Experiment(1, "mnist_softmax", UPSTREAM, seeds=THREE),
     Experiment(1, "mnist_tutorial", "none printed", seeds=THREE),
     *(Experiment(1, f"verify_{loss}", "none: ours", verification) for loss in LOSSES),
+    *(Experiment(1, f"plane_{loss}", "none: ours") for loss in LOSSES),
     Experiment(2, "cifar10", CIFAR10, options=SHORT),
     Experiment(2, "cifar10_tutorial", CIFAR10, options=SHORT),
     Experiment(3, "yoghurt", "w .98019385, 1.0159807", weights),

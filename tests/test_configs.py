@@ -208,11 +208,11 @@ def test_shipped_configurations_are_found_by_name(fit, monkeypatch, tmp_path):
     assert run.parent.name == "mnist_tutorial"
 
 
-def test_an_unknown_configuration_lists_the_shipped_ones(capsys):
+def test_an_unknown_configuration_says_where_the_shipped_ones_are_named(capsys):
     assert main(["fit", "--config=nonsense.yaml"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(
-        "error: the configuration nonsense.yaml does not exist; there are cifar10, cifar10_tutorial, lenet,"
+        "error: the configuration nonsense.yaml does not exist; `python -m lit_l2softmax list` names all there are"
     )
     assert main(["fit", "--config", "mnits"]) == 2
     assert capsys.readouterr().err == "error: the configuration mnits does not exist; did you mean 'mnist'?\n"

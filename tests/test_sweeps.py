@@ -26,7 +26,7 @@ from scipy import stats
 from lit_l2softmax import shipped
 from lit_l2softmax.__main__ import main
 from lit_l2softmax.commands import sweep as command
-from lit_l2softmax.errors import ConfigError
+from lit_l2softmax.errors import ConfigError, RunError
 from lit_l2softmax.reports import sweep_page
 from lit_l2softmax.sweeps import chart, definition, pictures, rows, runner, statistics, table
 from lit_l2softmax.sweeps.definition import Parameter, Sweep
@@ -534,6 +534,30 @@ def test_the_curves_that_runs_leave_are_kept_beside_the_rows_and_drawn_from_ther
     assert not (tmp_path / "sweep-roc.csv").exists()  # of other runs
 
 
+def test_features_are_kept_of_the_first_seed_and_their_lengths_of_all(tmp_path):
+    there = [dataclasses.replace(row, run=f"runs/{row.seed}") for row in made([0.3, 0.4])]
+    for row in there:
+        plots = tmp_path / row.run / "plots"
+        plots.mkdir(parents=True)
+        (plots / "features.csv").write_text(f"label,x,y\n7,1.5,{row.seed}\n")
+        (plots / "feature_norms.csv").write_text("probability,images,q0.5\nall,9,1.5\n")
+    pictures.gather(tmp_path / "sweep.csv", tmp_path, there)
+    kept = (tmp_path / "sweep-features.csv").read_text()
+    assert kept == "variant,seed,label,x,y\nthe configuration,0,7,1.5,0\n"
+    lines = (tmp_path / "sweep-norms.csv").read_text().splitlines()
+    assert lines[1:] == [f"the configuration,{seed},all,9,1.5" for seed in "01"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"far\n0.5\n", b"far,tar\n0.5\n", b"far,tar\n0.5,\xff\n"])
+def test_a_damaged_curve_of_a_run_is_named(damaged, tmp_path):
+    there = [dataclasses.replace(row, run=f"runs/{row.seed}") for row in made([0.3, 0.4])]
+    left_by_runs(tmp_path, there, [[(1, 1)], [(1, 1)]])
+    (tmp_path / "runs" / "1" / "plots" / "roc.csv").write_bytes(damaged)
+    with pytest.raises(RunError, match=r"runs/1/plots/roc\.csv is damaged: "):
+        pictures.gather(tmp_path / "sweep.csv", tmp_path, there)
+    assert not (tmp_path / "sweep-roc.csv").exists()
+
+
 @pytest.mark.parametrize("damage", [lambda text: text.replace("0.5", "half"), lambda text: text.replace("far", "x")])
 def test_damaged_curves_are_one_line(damage, tmp_path, capsys):
     rows.write(tmp_path / "sweep.csv", made([0.9]))
@@ -832,14 +856,14 @@ def test_an_option_that_fit_does_not_know_is_named_before_anything_runs(tmp_path
 def test_help_needs_no_file(capsys):
     said = swept(capsys, "--help").out
     assert "sweep FILE [--folder FOLDER] [--jobs N]" in said
-    assert said.endswith("shipped: mnist_alpha, mnist_alpha_long, mnist_alpha_tutorial, verification\n")
+    assert said.endswith("shipped: features_2d, mnist_alpha, mnist_alpha_long, mnist_alpha_tutorial, verification\n")
 
 
 @pytest.mark.parametrize("name", shipped.sweeps())
 def test_a_shipped_sweep_is_made_of_options_that_its_command_takes(name, capsys):
     sweep = definition.read(Path(shipped.sweep_file(name)))
     settings = sweep.settings()
-    assert {setting["seed_everything"] for setting in settings} == set(range(8))
+    assert {setting["seed_everything"] for setting in settings} == set(range(3 if name == "features_2d" else 8))
     for setting in settings[:: len(settings) - 1]:
         arguments = sweep.arguments(setting)[3:]
         assert arguments[:2] == ["lit_l2softmax", "fit"]

@@ -2,6 +2,7 @@
 
 from .configured_optimizer import ConfiguredOptimizer
 from .exponential_moving_average import ExponentialMovingAverage
+from .feature_pictures import FeaturePictures
 from .last_checkpoint import LastCheckpoint
 from .mistake_report import MistakeReport
 from .network_summaries import NetworkSummaries
@@ -22,6 +23,7 @@ __all__ = [
     "DecisionBorder",
     "Descent",
     "ExponentialMovingAverage",
+    "FeaturePictures",
     "FittedPlane",
     "LastCheckpoint",
     "MistakeReport",

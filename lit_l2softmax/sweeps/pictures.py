@@ -7,23 +7,45 @@ line behind the variant and the seed of its run.
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lit_l2softmax.errors import ConfigError
+from lit_l2softmax.errors import ConfigError, RunError
 from lit_l2softmax.plots import save
+from lit_l2softmax.plots_of_features import FEATURES_FILE, NORMS_FILE
 from lit_l2softmax.plots_of_verification import ROC_FILE
 from lit_l2softmax.whole_files import write_whole
 
+from .feature_charts import features_chart, norms_chart
 from .roc_chart import roc_chart
 from .rows import Row, variants
 
 VARIANT, SEED = "variant", "seed"
 Lines = Sequence[Mapping[str, str]]
 
-# By the name of the picture: the file that runs leave, and what draws the lines of all of them.
-PICTURES: Mapping[str, tuple[str, Callable[[Lines], Figure]]] = {"roc": (ROC_FILE, roc_chart)}
+
+@dataclass(frozen=True)
+class Picture:
+    """One kind of picture.
+
+    Attributes:
+        left: the file that runs leave for it.
+        draw: what draws the lines of all of them.
+        every_seed: whether it is of all seeds, or of each variant's first alone.
+    """
+
+    left: str
+    draw: Callable[[Lines], Figure]
+    every_seed: bool = True
+
+
+PICTURES: Mapping[str, Picture] = {
+    "roc": Picture(ROC_FILE, roc_chart),
+    "features": Picture(FEATURES_FILE, features_chart, every_seed=False),
+    "norms": Picture(NORMS_FILE, norms_chart),
+}
 
 
 def place(rows: Path, name: str) -> Path:
@@ -32,17 +54,21 @@ def place(rows: Path, name: str) -> Path:
 
 
 def gather(file: Path, folder: Path, rows: Sequence[Row]) -> None:
-    """Keeps what the runs of a sweep's folder left for pictures beside ``file``, that of its rows."""
-    for name, (left, _) in PICTURES.items():
+    """Keeps what the runs of a sweep's folder left for pictures beside ``file``, that of its rows.
+
+    Raises:
+        RunError: where what a run left is damaged.
+        OSError: where it cannot be kept.
+    """
+    for name, picture in PICTURES.items():
         head: list[str] = []
         lines: list[list[str]] = []
         for variant, of in variants(rows).items():
-            for row in of:
-                path = folder / row.run / "plots" / left
-                if row.value is None or not path.is_file():
+            for row in of if picture.every_seed else of[:1]:
+                path = folder / row.run / "plots" / picture.left
+                if not path.is_file():
                     continue
-                with path.open(newline="", encoding="utf-8") as opened:
-                    head, *found = csv.reader(opened)
+                head, found = _left(path, head)
                 lines += [[variant, row.seed, *line] for line in found]
         if not lines:
             place(file, name).unlink(missing_ok=True)
@@ -52,6 +78,18 @@ def gather(file: Path, folder: Path, rows: Sequence[Row]) -> None:
         write_whole(place(file, name), text.getvalue())
 
 
+def _left(path: Path, head: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The names of a run's columns, which are those of the runs before where there were some, and its lines."""
+    try:
+        with path.open(newline="", encoding="utf-8") as opened:
+            mine, *lines = csv.reader(opened)
+        if head not in ([], mine) or any(len(line) != len(mine) for line in lines):
+            raise ValueError("its columns are not those of the others")
+    except (csv.Error, ValueError) as error:  # a text's too
+        raise RunError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    return mine, lines
+
+
 def drawn(file: Path) -> list[tuple[str, Figure]]:
     """The pictures for which something is kept beside the file of the rows, by name.
 
@@ -59,13 +97,13 @@ def drawn(file: Path) -> list[tuple[str, Figure]]:
         ConfigError: where that is damaged.
     """
     found = []
-    for name, (_, draw_lines) in PICTURES.items():
+    for name, picture in PICTURES.items():
         path = place(file, name)
         if not path.is_file():
             continue
         try:
             with path.open(newline="", encoding="utf-8") as opened:
-                found.append((name, draw_lines(list(csv.DictReader(opened)))))
+                found.append((name, picture.draw(list(csv.DictReader(opened)))))
         except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path} holds nothing to draw: {type(error).__name__}: {error}") from error
     return found
