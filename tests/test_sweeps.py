@@ -832,14 +832,18 @@ def test_damaged_rows_are_one_line(damage, tmp_path, capsys):
     assert not file.with_suffix(".md").exists()
 
 
-def test_a_sweep_of_configurations_remembers_all_of_them(tmp_path):
-    parameters = {"config": {"values": ["mnist_tutorial", "mnist_softmax"]}, "seed_everything": {"values": [5]}}
-    file = written(tmp_path / "two.yaml", command=ONE_A_CONFIG, parameters=parameters)
+def test_a_sweep_of_configurations_remembers_all_of_them(tmp_path, monkeypatch):
+    parameters = {"config": {"values": ["one", "two"]}, "seed_everything": {"values": [5]}}
+    file = written(tmp_path / "both.yaml", command=ONE_A_CONFIG, parameters=parameters)
+
+    def answer(asked):
+        return subprocess.CompletedProcess(asked, 0, yaml.safe_dump(asked[5:]), "")
+
+    monkeypatch.setattr(command, "_answer", answer)  # for the command's, which prints what it would train
     sweep = definition.read(file)
     kept = list(yaml.safe_load_all(command._base_configuration(file, sweep, sweep.settings()[0])))
-    assert [one["data"]["init_args"]["batch_size"] for one in kept] == [20, 128]
-    assert [one["trainer"]["max_steps"] for one in kept] == [2, 2]
-    assert [one["seed_everything"] for one in kept] == [0, 0]  # what is set belongs to the runs
+    # What is set belongs to the runs.
+    assert kept == [[f"--config={name}", "--trainer.max_steps=2", "--print_config"] for name in ("one", "two")]
 
 
 def test_an_option_that_fit_does_not_know_is_named_before_anything_runs(tmp_path, capsys):
