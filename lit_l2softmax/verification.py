@@ -20,7 +20,7 @@ class LitVerification(LitClassification):
     images need be none of the classifier's: only whether two are the same is asked.
 
     Attributes:
-        counts: the pairs of a test by their cosines; None before one, or where the features were not numbers.
+        counts: the pairs of the last test by their cosines; None where the features were not numbers.
         curve: what its thresholds accept; None where ``counts`` is.
 
     Raises:
