@@ -9,7 +9,7 @@ import yaml
 
 from . import resuming, runs
 from .errors import ConfigError, RunError
-from .shipped import config_file, names
+from .shipped import WHERE_ALL_ARE, config_file, names
 
 FIT_ONLY = ("runs", "checkpoint", "wandb")  # options that a configuration has and other commands do not
 
@@ -32,7 +32,7 @@ def resolved(arguments: list[str]) -> list[str]:
         ):
             stems = [Path(name).name for name in names()]
             bare = [argument for argument in others if Path(argument).name.removesuffix(".yaml") in stems]
-            hint = f"did you mean --config {bare[0]}?" if bare else f"there are {', '.join(names())}"
+            hint = f"did you mean --config {bare[0]}?" if bare else WHERE_ALL_ARE
             raise ConfigError(f"fit needs a configuration, --config NAME; {hint}")
         return [command, *_resumed(_with_configs(others, config_file))]
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)

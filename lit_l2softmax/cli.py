@@ -401,7 +401,7 @@ class LitCLI(LightningCLI):
 
     def _scores(self, scored: Callable[..., Any], checkpoint: Path, **options: Any) -> dict[str, float]:
         """The figures of a checkpoint's weights; where those are averages, also those of the weights they average."""
-        runs.load_weights(self.model, checkpoint)
+        self._load(checkpoint)
         scores: list[dict[str, float]] = scored(**{**options, "verbose": False})
         if not scores:
             raise ConfigError("no batch was scored: the options leave none")
@@ -419,10 +419,14 @@ class LitCLI(LightningCLI):
             logger.log_metrics(raw, self.trainer.global_step)
         return scores[0] | raw
 
+    def _load(self, checkpoint: Path) -> None:
+        runs.check_held_out(checkpoint, getattr(self.datamodule, "held_out", None))
+        runs.load_weights(self.model, checkpoint)
+
     def predict(self, ckpt_path: str, **options: Any) -> None:
         """Prints the class and the probability of each row, or what a regression says; draws images with them."""
         checkpoint = Path(ckpt_path)
-        runs.load_weights(self.model, checkpoint)
+        self._load(checkpoint)
         own: list[str] | None = self.config.predict.images
         if own:
             if not hasattr(self.datamodule, "own_images"):

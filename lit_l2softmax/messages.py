@@ -54,7 +54,7 @@ def one_line(error: BaseException, options: Iterable[str] = ()) -> str:
     accepting = ""
     while True:
         if union := _UNION.fullmatch(text):
-            text = _innermost(_NEXT_REASON.split(union["reasons"]), union["value"])
+            text = _innermost(_split(union["reasons"]), union["value"])
         elif level := _LEVEL.match(text):
             keys += [level["key"]] if level["key"] else []
             accepting = level["class_path"] or accepting
@@ -81,18 +81,35 @@ def one_line(error: BaseException, options: Iterable[str] = ()) -> str:
     return f"{'.'.join(keys)}: {text}" if keys else text
 
 
+def _split(reasons: str) -> list[str]:
+    """The reasons of a union, each with those of the unions within it."""
+    found = [""]
+    for part in _NEXT_REASON.split(reasons):
+        if found[-1].count(" Errors:") > found[-1].count(" Given value type:"):
+            found[-1] += f" - {part}"
+        else:
+            found.append(part)
+    return found[1:]
+
+
+def _itself(reason: str) -> str:
+    """A reason without those within it."""
+    return reason.partition(" Subtypes:")[0]
+
+
 def _innermost(reasons: list[str], value: str) -> str:
     """The one reason that speaks of what was given, or all that was expected."""
-    reasons = [reason for reason in reasons if "NoneType" not in reason]
+    reasons = [reason for reason in reasons if "NoneType" not in _itself(reason)]
     # Of several bases that a class could have had, those it has not say nothing where another reason is given.
-    reasons = [reason for reason in reasons if "does not correspond to a subclass" not in reason] or reasons
+    reasons = [reason for reason in reasons if "does not correspond to a subclass" not in _itself(reason)] or reasons
     for reason in reasons:
         if _NO_CLASS.fullmatch(reason):
             return reason
     expected = [reason.removeprefix("Expected a ") for reason in reasons if reason.startswith("Expected a ")]
     if len(expected) < len(reasons):
         return next(reason for reason in reasons if not reason.startswith("Expected a "))
-    return f"Expected {' or '.join(expected)}. Got value: {value}"
+    types = dict.fromkeys(reason.partition(". Got value: ")[0] for reason in expected)  # of a list and of what is in it
+    return f"Expected {' or '.join(types)}. Got value: {value}"
 
 
 def _parameters(class_path: str) -> list[str]:

@@ -162,6 +162,21 @@ def load_weights(module: nn.Module, checkpoint: Path) -> None:
     module.load_state_dict(check_weights(module, checkpoint))
 
 
+def check_held_out(checkpoint: Path, held_out: list[int] | None) -> None:
+    """Looks whether data hold the classes out that a checkpoint's training did; None of data that hold none out.
+
+    Raises:
+        RunError: where they do not, or as ``read_checkpoint``.
+    """
+    before = read_checkpoint(checkpoint)[CONFIG_KEY].get("held_out")
+    if before is not None and held_out is not None and before != held_out:
+        of = (", ".join(map(str, classes)) for classes in (before, held_out))
+        raise RunError(
+            "{} was trained without classes {}, these data hold {} out, and a test on what was trained flatters: "
+            "leave --data.held_out and --seed_everything as they were".format(checkpoint, *of)
+        )
+
+
 def rebuilding_config(checkpoint: Path) -> str:
     """The part of a checkpoint's configuration, as YAML, that rebuilds its module and its data.
 

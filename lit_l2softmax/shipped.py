@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from .errors import ConfigError
-from .messages import nearest_or_all
+from .messages import did_you_mean, nearest_or_all
+from .program import PROGRAM
 
 CONFIGS = Path(__file__).parent / "configs"
 SWEEPS = "sweeps"
+WHERE_ALL_ARE = f"`{PROGRAM} list` names all there are, mnist is one"
 
 
 def names() -> list[str]:
@@ -19,7 +21,7 @@ def config_file(name: str) -> str:
     """The file that ``--config name`` means: one's own, or a shipped one, ``dots`` or ``configs/optim/dots.yaml``.
 
     Raises:
-        ConfigError: on neither, with the shipped name that is closest, or all of them.
+        ConfigError: on neither, with the shipped name that is closest, or where all of them are named.
     """
     if Path(name).is_file():
         return name
@@ -28,7 +30,8 @@ def config_file(name: str) -> str:
         if wanted in (shipped, Path(shipped).name):
             return str(CONFIGS / f"{shipped}.yaml")
     known = [Path(shipped).name for shipped in names()]
-    raise ConfigError(f"the configuration {name} does not exist{nearest_or_all(Path(wanted).name, known)}")
+    hint = did_you_mean(Path(wanted).name, known) or f"; {WHERE_ALL_ARE}"
+    raise ConfigError(f"the configuration {name} does not exist{hint}")
 
 
 def sweeps() -> list[str]:

@@ -133,7 +133,7 @@ def test_a_run_without_its_value_is_one_line(capsys):
 
 
 def test_fit_without_a_configuration_says_how_to_name_one(capsys):
-    assert refused(capsys, "fit").startswith("fit needs a configuration, --config NAME; there are cifar10,")
+    assert refused(capsys, "fit").startswith("fit needs a configuration, --config NAME; `python -m lit_l2softmax list`")
     assert refused(capsys, "fit", "mnist").endswith("did you mean --config mnist?")
 
 

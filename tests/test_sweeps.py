@@ -26,8 +26,9 @@ from scipy import stats
 from lit_l2softmax import shipped
 from lit_l2softmax.__main__ import main
 from lit_l2softmax.commands import sweep as command
-from lit_l2softmax.errors import ConfigError
-from lit_l2softmax.sweeps import chart, definition, rows, runner, statistics, table
+from lit_l2softmax.errors import ConfigError, RunError
+from lit_l2softmax.reports import sweep_page
+from lit_l2softmax.sweeps import chart, definition, pictures, rows, runner, statistics, table
 from lit_l2softmax.sweeps.definition import Parameter, Sweep
 
 RESULTS = Path(__file__).parents[1] / "bench" / "results" / "sweeps"
@@ -73,6 +74,29 @@ def test_a_command_line_is_the_one_that_wandbs_agent_makes(tmp_path):
     sweep = definition.read(written(tmp_path / "alpha.yaml"))
     ours = sweep.arguments(setting)
     assert ours == ["/usr/bin/env", sys.executable, *FIT[2:-1], *theirs]
+
+
+ONE_A_CONFIG = ["${env}", "${interpreter}", "-m", "lit_l2softmax", "fit", "${args}", "--trainer.max_steps=2"]
+
+
+def test_a_parameter_may_choose_the_configuration_which_then_comes_first(tmp_path):
+    parameters = {
+        "trainer.log_every_n_steps": {"values": [1, 2]},
+        "config": {"values": ["mnist", "mnist_softmax"]},
+        "seed_everything": {"values": [4]},
+    }
+    sweep = definition.read(written(tmp_path / "losses.yaml", command=ONE_A_CONFIG, parameters=parameters))
+    assert sweep.bases == [{"config": "mnist"}, {"config": "mnist_softmax"}]
+    assert len(sweep.settings()) == 4
+    # Behind another option it would overrule that.
+    given = {"trainer.log_every_n_steps": 1, "config": "mnist_softmax", "seed_everything": 4}
+    assert sweep.arguments(given)[5:] == [
+        "--config=mnist_softmax",
+        "--trainer.log_every_n_steps=1",
+        "--seed_everything=4",
+        "--trainer.max_steps=2",
+    ]
+    assert definition.read(written(tmp_path / "alpha.yaml")).bases == [{}]
 
 
 def test_no_setting_is_run_twice(tmp_path):
@@ -156,6 +180,10 @@ def test_random_settings_are_within_their_bounds_and_the_same_each_time(tmp_path
         ({"command": None}, "command must be a list such as [${env}, ${interpreter}, -m, lit_l2softmax, fit, ...]"),
         ({"command": ["python", "train.py", "${args}"]}, "command must run this program's fit"),
         ({"command": FIT[:-1]}, "command has no ${args}: every run would be the same"),
+        (
+            {"parameters": {"config": {"values": ["mnist"]}}, "command": [*FIT[:5], "--data.source=x", "${args}"]},
+            "the parameter config comes with ${args} and would overrule --data.source=x, which stands before it",
+        ),
         ({"command": [*FIT, "${arg}"]}, "command: ${arg} is no macro that is known here; did you mean '${args}'?"),
     ],
 )
@@ -312,7 +340,7 @@ def test_who_stops_waiting_leaves_nothing_running(tmp_path, started, monkeypatch
 # ---- what runs say together
 
 
-def made(values, **options):
+def made(values, figures=(), **options):
     return [
         rows.Row(
             {"model.head.alpha": "5.0", **options},
@@ -330,6 +358,7 @@ def made(values, **options):
             "cpu",
             "torch 2",
             f"runs/{seed}",
+            {name: of[seed] for name, of in dict(figures).items()} if value is not None else {},
         )
         for seed, value in enumerate(values)
     ]
@@ -363,7 +392,7 @@ def test_many_comparisons_are_adjusted_for():
 
 
 def test_rows_survive_their_file(tmp_path):
-    there = made([0.9, 0.1 + 0.2, None], **{"a,b": 'say "x"', "data": "x", "value": "y"})
+    there = made([0.9, 0.1 + 0.2, None], {"test/loss": [1e-9, 2.0]}, **{"a,b": 'say "x"', "data": "x", "value": "y"})
     rows.write(tmp_path / "sweep.csv", there)
     assert rows.read(tmp_path / "sweep.csv") == there
 
@@ -387,6 +416,39 @@ def test_the_table_says_what_is_told_apart_and_what_is_not():
     assert lines["alpha 5"].endswith(f"| +0.0507 ({low:+.4f} to {high:+.4f}) | < 0.001 |")
     assert lines["alpha 50"].endswith("| +0.0000 (-0.0184 to +0.0184) | 1 |")
     assert text.startswith("# alphas\n\n`test/accuracy` after 100 steps, 12 runs, tested on MNIST.\n")
+
+
+def test_other_figures_have_a_table_of_their_own_and_are_adjusted_for_together():
+    plain = {
+        "test/eer": [0.30, 0.31, 0.33, 0.32],
+        "test/auc": [0.7, 0.8, 0.6, 0.7],
+        "test/images": [9.0, 8.0, 7.0, 9.0],
+    }
+    better = {"test/eer": [0.20, 0.22, 0.21, 0.23], "test/auc": [0.71, 0.82, 0.61, 0.73], "test/images": [9.0] * 4}
+    there = [
+        *made([0.90, 0.91, 0.92, 0.93], plain, **{"model.head.alpha": "0.0"}),
+        *made([0.951, 0.959, 0.972, 0.981], better),
+    ]
+    first, second = table.markdown(there).split(f"## {table.OTHERS}")
+    assert first.startswith(table.markdown([dataclasses.replace(row, figures={}) for row in there]).rstrip("\n"))
+    tests = [stats.ttest_rel(better[name], plain[name]) for name in ("test/eer", "test/auc")]
+    eer, auc = statistics.adjusted([test.pvalue for test in tests])
+    assert (eer, auc) == (2 * tests[0].pvalue, tests[1].pvalue)
+    lines = [line.split(" | ") for line in second.splitlines() if line.startswith("| test/")]
+    assert [(line[0], line[1], line[3]) for line in lines] == [
+        ("| test/eer", "alpha 0", "0.3150"),
+        ("| test/eer", "alpha 5", "0.2150"),
+        ("| test/auc", "alpha 0", "0.7000"),
+        ("| test/auc", "alpha 5", "0.7175"),
+    ]
+    assert [line[-1].removesuffix(" |") for line in lines[1::2]] == [f"{eer:.2g}", f"{auc:.2g}"]
+    assert "test/images" not in second  # a count
+
+
+def test_a_figure_that_a_run_lacks_is_not_compared():
+    some = made([0.9, 0.8], {"test/loss": [0.5, 0.6]}, **{"model.head.alpha": "0.0"})
+    assert table.others([*some, *made([0.7, None], {"test/loss": [0.4, 0.4]})])  # who failed has no figure at all
+    assert table.others([*some, *made([0.7, 0.6])]) == []
 
 
 def test_the_table_says_what_failed_and_the_baseline_stays_what_it_is():
@@ -427,6 +489,81 @@ def test_the_chart_and_the_table_are_the_rows_bit_for_bit(tmp_path, capsys):
             assert capsys.readouterr().out.split() == [str(folder / "sweep.md"), str(folder / "sweep.png")]
         assert files[0] == files[1]
         assert len(files[0][1]) > 5000
+
+
+def left_by_runs(folder, there, curves):
+    """Puts the curves of a verification where the runs of these rows would have left them."""
+    for row, curve in zip(there, curves, strict=True):
+        path = folder / row.run / "plots" / "roc.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(["far,tar\n", *(f"{far},{tar}\n" for far, tar in curve)]))
+
+
+def test_the_curves_that_runs_leave_are_kept_beside_the_rows_and_drawn_from_there_bit_for_bit(tmp_path, capsys):
+    plain, better = made([0.3, 0.4], **{"model.head.alpha": "0.0"}), made([0.5, 0.6])
+    there = [dataclasses.replace(row, run=f"runs/{place}") for place, row in enumerate([*plain, *better])]
+    curves = [[(0.01, 0.1), (1, 1)], [(0.01, 0.3), (0.1, 0.4), (1, 1)], [(0.01, 0.5), (1, 1)], [(0.01, 0.7), (1, 1)]]
+    left_by_runs(tmp_path, there, curves)
+    file = tmp_path / "sweep.csv"
+    rows.write(file, there)
+    pictures.gather(file, tmp_path, there)
+    kept = (tmp_path / "sweep-roc.csv").read_text().splitlines()
+    assert kept[:3] == ["variant,seed,far,tar", "alpha 0,0,0.01,0.1", "alpha 0,0,1,1"]
+    assert len(kept) == 1 + 9
+    drawn = []
+    for folder in (tmp_path, tmp_path / "again"):
+        folder.mkdir(exist_ok=True)
+        for name in ("sweep.csv", "sweep-roc.csv"):
+            (folder / name).write_text((tmp_path / name).read_text())
+        assert main(["sweep", "--redraw", str(folder / "sweep.csv")]) == 0
+        assert capsys.readouterr().out.split()[-1] == str(folder / "sweep-roc.png")
+        drawn.append((folder / "sweep-roc.png").read_bytes())
+    assert drawn[0] == drawn[1]
+    ((_, figure),) = pictures.drawn(file)
+    lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    # One of the two seeds has nothing to say of a FAR of .1.
+    assert lines == {"alpha 0": [[0.01, pytest.approx(0.2)], [1, 1]], "alpha 5": [[0.01, pytest.approx(0.6)], [1, 1]]}
+    low, high = stats.t.interval(0.95, 1, 0.6, stats.sem([0.5, 0.7]))
+    band = figure.axes[0].collections[1].get_paths()[0].vertices
+    assert sorted({y for x, y in band.tolist() if x == 0.01})[:: len(band)] == [pytest.approx(low)]
+    assert max(y for x, y in band.tolist() if x == 0.01) == pytest.approx(high)
+    sweep_page.write(tmp_path, there)
+    assert 'aria-label="roc of each variant"' in (tmp_path / "report.html").read_text()
+    shutil.rmtree(tmp_path / "runs")
+    pictures.gather(file, tmp_path, there)
+    assert not (tmp_path / "sweep-roc.csv").exists()  # of other runs
+
+
+def test_features_are_kept_of_the_first_seed_and_their_lengths_of_all(tmp_path):
+    there = [dataclasses.replace(row, run=f"runs/{row.seed}") for row in made([0.3, 0.4])]
+    for row in there:
+        plots = tmp_path / row.run / "plots"
+        plots.mkdir(parents=True)
+        (plots / "features.csv").write_text(f"label,x,y\n7,1.5,{row.seed}\n")
+        (plots / "feature_norms.csv").write_text("probability,images,q0.5\nall,9,1.5\n")
+    pictures.gather(tmp_path / "sweep.csv", tmp_path, there)
+    kept = (tmp_path / "sweep-features.csv").read_text()
+    assert kept == "variant,seed,label,x,y\nthe configuration,0,7,1.5,0\n"
+    lines = (tmp_path / "sweep-norms.csv").read_text().splitlines()
+    assert lines[1:] == [f"the configuration,{seed},all,9,1.5" for seed in "01"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"far\n0.5\n", b"far,tar\n0.5\n", b"far,tar\n0.5,\xff\n"])
+def test_a_damaged_curve_of_a_run_is_named(damaged, tmp_path):
+    there = [dataclasses.replace(row, run=f"runs/{row.seed}") for row in made([0.3, 0.4])]
+    left_by_runs(tmp_path, there, [[(1, 1)], [(1, 1)]])
+    (tmp_path / "runs" / "1" / "plots" / "roc.csv").write_bytes(damaged)
+    with pytest.raises(RunError, match=r"runs/1/plots/roc\.csv is damaged: "):
+        pictures.gather(tmp_path / "sweep.csv", tmp_path, there)
+    assert not (tmp_path / "sweep-roc.csv").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda text: text.replace("0.5", "half"), lambda text: text.replace("far", "x")])
+def test_damaged_curves_are_one_line(damage, tmp_path, capsys):
+    rows.write(tmp_path / "sweep.csv", made([0.9]))
+    (tmp_path / "sweep-roc.csv").write_text(damage("variant,seed,far,tar\nalpha 5,0,0.5,0.5\n"))
+    assert main(["sweep", "--redraw", str(tmp_path / "sweep.csv")]) == 2
+    assert "sweep-roc.csv holds nothing to draw: " in capsys.readouterr().err
 
 
 def drawn_of(there):
@@ -481,16 +618,22 @@ def test_the_bound_is_not_drawn_where_alpha_is_another_one():
     assert len(axes.get_yticklabels()) == 2
 
 
-@pytest.mark.parametrize("committed", sorted(RESULTS.glob("*.csv")), ids=lambda file: file.stem)
+COMMITTED = sorted(file for file in RESULTS.glob("*.csv") if not file.stem.endswith(tuple(pictures.PICTURES)))
+
+
+@pytest.mark.parametrize("committed", COMMITTED, ids=lambda file: file.stem)
 def test_what_is_committed_is_what_its_rows_show(committed, tmp_path):
-    shutil.copy(committed, tmp_path)
+    for file in committed.parent.glob(f"{committed.stem}*.csv"):
+        shutil.copy(file, tmp_path)
     assert main(["sweep", "--redraw", str(tmp_path / committed.name)]) == 0
     text = committed.with_suffix(".md").read_text()
     assert (tmp_path / committed.name).with_suffix(".md").read_text() == text
-    picture, drawn = (Image.open(folder / f"{committed.stem}.png") for folder in (committed.parent, tmp_path))
-    if picture.info["Software"] != drawn.info["Software"]:
-        pytest.skip(f"drawn by {picture.info['Software']}")
-    assert np.array_equal(np.asarray(picture), np.asarray(drawn))
+    names = [committed.stem, *(f"{committed.stem}-{name}" for name in pictures.PICTURES)]
+    for name in (name for name in names if committed.with_name(f"{name}.csv").is_file()):
+        picture, drawn = (Image.open(folder / f"{name}.png") for folder in (committed.parent, tmp_path))
+        if picture.info["Software"] != drawn.info["Software"]:
+            pytest.skip(f"drawn by {picture.info['Software']}")
+        assert np.array_equal(np.asarray(picture), np.asarray(drawn))
 
 
 # ---- the command
@@ -559,6 +702,7 @@ def test_a_row_is_what_its_run_left(over, capsys):
     assert swept(capsys, file, "--folder", folder).out.startswith("alpha: 1 runs, 1 of them over")
     (row,) = rows.read(folder / "sweep.csv")
     assert (row.alpha, row.classes, row.seconds, folder / row.run) == (6, 10, 1.5, run)
+    assert row.figures == {"test/loss": 1.0}
     made = [(folder / f"sweep.{suffix}").read_bytes() for suffix in ("md", "png")]
     swept(capsys, "--redraw", folder / "sweep.csv")
     assert [(folder / f"sweep.{suffix}").read_bytes() for suffix in ("md", "png")] == made
@@ -674,16 +818,32 @@ def test_what_a_person_types_wrongly_is_one_line(arguments, message, capsys):
     [
         lambda text: "a,b\n1,2\n",
         lambda text: text.replace("0.9,", "high,"),
+        lambda text: text.replace("0.25", "low"),
+        lambda text: text.replace("0.25", "inf"),
         lambda text: text[:-1] + ",more\n",
         lambda text: "",
     ],
 )
 def test_damaged_rows_are_one_line(damage, tmp_path, capsys):
     file = tmp_path / "sweep.csv"
-    rows.write(file, made([0.9]))
+    rows.write(file, made([0.9], {"test/loss": [0.25]}))
     file.write_text(damage(file.read_text()))
     assert "holds no rows of a sweep" in swept(capsys, "--redraw", file, expect=2).err
     assert not file.with_suffix(".md").exists()
+
+
+def test_a_sweep_of_configurations_remembers_all_of_them(tmp_path, monkeypatch):
+    parameters = {"config": {"values": ["one", "two"]}, "seed_everything": {"values": [5]}}
+    file = written(tmp_path / "both.yaml", command=ONE_A_CONFIG, parameters=parameters)
+
+    def answer(asked):
+        return subprocess.CompletedProcess(asked, 0, yaml.safe_dump(asked[5:]), "")
+
+    monkeypatch.setattr(command, "_answer", answer)  # for the command's, which prints what it would train
+    sweep = definition.read(file)
+    kept = list(yaml.safe_load_all(command._base_configuration(file, sweep, sweep.settings()[0])))
+    # What is set belongs to the runs.
+    assert kept == [[f"--config={name}", "--trainer.max_steps=2", "--print_config"] for name in ("one", "two")]
 
 
 def test_an_option_that_fit_does_not_know_is_named_before_anything_runs(tmp_path, capsys):
@@ -700,20 +860,23 @@ def test_an_option_that_fit_does_not_know_is_named_before_anything_runs(tmp_path
 def test_help_needs_no_file(capsys):
     said = swept(capsys, "--help").out
     assert "sweep FILE [--folder FOLDER] [--jobs N]" in said
-    assert said.endswith("shipped: mnist_alpha, mnist_alpha_long, mnist_alpha_tutorial\n")
+    assert said.endswith("shipped: features_2d, mnist_alpha, mnist_alpha_long, mnist_alpha_tutorial, verification\n")
 
 
 @pytest.mark.parametrize("name", shipped.sweeps())
 def test_a_shipped_sweep_is_made_of_options_that_its_command_takes(name, capsys):
     sweep = definition.read(Path(shipped.sweep_file(name)))
     settings = sweep.settings()
-    assert {setting["seed_everything"] for setting in settings} == set(range(8))
-    assert next(iter(settings))["model.head"] == {"alpha": 0.0}  # the baseline
+    assert {setting["seed_everything"] for setting in settings} == set(range(3 if name == "features_2d" else 8))
     for setting in settings[:: len(settings) - 1]:
         arguments = sweep.arguments(setting)[3:]
         assert arguments[:2] == ["lit_l2softmax", "fit"]
         with pytest.raises(SystemExit) as ended:
             main([*arguments[1:], "--print_config"])
         assert ended.value.code == 0
-        head = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["head"]["init_args"]
-        assert {**head, **setting["model.head"]} == head
+        content = yaml.safe_load(capsys.readouterr().out)
+        head = content["model"]["init_args"]["head"]["init_args"]
+        assert {**head, **setting.get("model.head", {})} == head
+        assert content["data"]["init_args"]["source"] == "mnist"
+        if setting is settings[0]:
+            assert head["alpha"] == 0  # the baseline is the plain softmax

@@ -2,6 +2,7 @@
 
 from .configured_optimizer import ConfiguredOptimizer
 from .exponential_moving_average import ExponentialMovingAverage
+from .feature_pictures import FeaturePictures
 from .last_checkpoint import LastCheckpoint
 from .mistake_report import MistakeReport
 from .network_summaries import NetworkSummaries
@@ -16,12 +17,14 @@ from .terminal_progress import TerminalProgress
 from .training_monitor import TrainingMonitor
 from .tutorial_lines import TutorialLines
 from .unweighted_accuracy import UnweightedAccuracy
+from .verification_report import VerificationReport
 
 __all__ = [
     "ConfiguredOptimizer",
     "DecisionBorder",
     "Descent",
     "ExponentialMovingAverage",
+    "FeaturePictures",
     "FittedPlane",
     "LastCheckpoint",
     "MistakeReport",
@@ -36,4 +39,5 @@ __all__ = [
     "TrainingMonitor",
     "TutorialLines",
     "UnweightedAccuracy",
+    "VerificationReport",
 ]

@@ -30,8 +30,9 @@ class RunConfig(Callback):
                     logger.log_config({"data/source": _source(trainer)})
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration to the checkpoint, with the source that the data came from."""
-        checkpoint[self.key] = {"config": self.config, "data_source": _source(trainer)}
+        """Adds the configuration to the checkpoint, with the source that the data came from and what they held out."""
+        held_out = getattr(trainer.datamodule, "held_out", None)  # type: ignore[attr-defined]  # its connector's
+        checkpoint[self.key] = {"config": self.config, "data_source": _source(trainer), "held_out": held_out}
 
 
 def _source(trainer: Trainer) -> str | None:

@@ -89,7 +89,7 @@ def _swept(path: Path, folder: Path | None, jobs: int | None) -> int:
 def _compared(sweep: "Sweep", settings: "list[Setting]", folder: Path, jobs: int | None) -> int:
     """Runs what is not over in a folder, and writes rows, table and chart of all."""
     from lit_l2softmax.reports import sweep_page
-    from lit_l2softmax.sweeps import definition, rows, runner
+    from lit_l2softmax.sweeps import definition, pictures, rows, runner
     from lit_l2softmax.sweeps.progress import Progress
 
     places = {definition.key(setting): place for place, setting in enumerate(settings)}
@@ -121,8 +121,9 @@ def _compared(sweep: "Sweep", settings: "list[Setting]", folder: Path, jobs: int
     file = folder / rows.SWEEP_FILE
     try:
         rows.write(file, in_order)
+        pictures.gather(file, folder, in_order)
     except OSError as error:
-        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
+        raise ConfigError(f"{error.filename or file} cannot be written: {error.strerror}") from error
     print(file)
     _draw(file, in_order)
     try:
@@ -133,16 +134,16 @@ def _compared(sweep: "Sweep", settings: "list[Setting]", folder: Path, jobs: int
 
 
 def _base_configuration(path: Path, sweep: "Sweep", first: "Setting") -> str:
-    """What the command trains without any setting, after the first setting is known to be understood.
+    """What the command trains before anything is set, after the first setting is known to be understood.
 
     Raises:
         ConfigError: where the command refuses it.
     """
     from lit_l2softmax.sweeps import runner
 
-    asked = [[*sweep.arguments(setting), "--print_config"] for setting in ({}, first)]
+    asked = [[*sweep.arguments(setting), "--print_config"] for setting in (*sweep.bases, first)]
     try:
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(max(2, runner.cores())) as pool:
             answers = list(pool.map(_answer, asked))
     except OSError as error:
         raise ConfigError(f"the sweep {path}: its command cannot be started: {error}") from error
@@ -150,7 +151,7 @@ def _base_configuration(path: Path, sweep: "Sweep", first: "Setting") -> str:
         if answer.returncode:
             reason = runner.reason(answer.stderr.splitlines(), answer.returncode)
             raise ConfigError(f"the sweep {path}: its command fails: {reason}")
-    return answers[0].stdout
+    return "---\n".join(answer.stdout for answer in answers[:-1])
 
 
 def _answer(command: list[str]) -> "subprocess.CompletedProcess[str]":
@@ -194,12 +195,12 @@ def _devices() -> int:
 
 
 def _draw(path: Path, found: "Sequence[Row]") -> None:
-    """Table and chart of rows, beside their file.
+    """Table, chart and other pictures of rows, beside their file.
 
     Raises:
         ConfigError: where they cannot be written.
     """
-    from lit_l2softmax.sweeps import chart, table
+    from lit_l2softmax.sweeps import chart, pictures, table
 
     text, picture = path.with_suffix(".md"), path.with_suffix(".png")
     try:
@@ -208,5 +209,7 @@ def _draw(path: Path, found: "Sequence[Row]") -> None:
         if any(row.value is not None for row in found):
             chart.draw(picture, found)
             print(picture)
+        for drawn in pictures.draw(path):
+            print(drawn)
     except OSError as error:
         raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from error

@@ -1,7 +1,8 @@
 """One LightningDataModule per data set."""
 
 from .cifar10 import CIFAR10Data
+from .held_out_digits import HeldOutDigitsData
 from .mnist import MNISTData
 from .points import PointsData
 
-__all__ = ["CIFAR10Data", "MNISTData", "PointsData"]
+__all__ = ["CIFAR10Data", "HeldOutDigitsData", "MNISTData", "PointsData"]

@@ -153,21 +153,23 @@ class MNISTData(LightningDataModule):
             return
         if self.resolved_source is None:  # another process of this machine has prepared the data
             self.resolved_source = self._resolve()
+        self.train, self.validation, self.test = self._splits()
+        if (self.shuffle or self.stream) and self.batch_size > len(self.train[1]):
+            raise DataError(f"a batch of {self.batch_size:,} is more than the {len(self.train[1]):,} training images")
+
+    def _splits(self) -> tuple[digits.Split, digits.Split, digits.Split]:
+        """What trains, validates and tests, read from the files that were found."""
         if self.resolved_source == "mnist":
             images, labels, test_images, test_labels = (
                 mnist_files.read(self._paths[file.name], file) for file in mnist_files.FILES
             )
             kept = self.validation_images
-            self.train = images[kept:], labels[kept:]
-            self.validation = images[:kept], labels[:kept]
-            self.test = test_images, test_labels
-        else:
-            self.train, self.validation, self.test = digits.load_digits()
-            if not self.validation_images:
-                images, labels = (torch.cat(parts) for parts in zip(self.train, self.validation, strict=True))
-                self.train = images, labels
-        if (self.shuffle or self.stream) and self.batch_size > len(self.train[1]):
-            raise DataError(f"a batch of {self.batch_size:,} is more than the {len(self.train[1]):,} training images")
+            return (images[kept:], labels[kept:]), (images[:kept], labels[:kept]), (test_images, test_labels)
+        train, validation, test = digits.load_digits()
+        if not self.validation_images:
+            images, labels = (torch.cat(parts) for parts in zip(train, validation, strict=True))
+            train = images, labels
+        return train, validation, test
 
     def train_dataloader(self) -> Batches:
         """Batches of the training split."""

@@ -22,6 +22,7 @@ NEWEST = 50  # other runs
 PICTURES_BYTES = 384 * 1024  # of all pictures; the page links to those beyond
 CHARTS_BYTES = 600_000  # of all charts; those beyond are named
 CONFIG_CHARACTERS = 100_000
+CROSS_ENTROPY = ("LitClassification", "LitVerification")  # whose loss is in nats
 OWN_SECTION = ("confusion_matrix.png", "mistakes.png")
 
 
@@ -35,7 +36,7 @@ def write(run: Path) -> Path:
     records = runs.read_metrics(run) if (run / runs.METRICS_FILE).is_file() else []
     recorded = curves(records)
     model = config.get("model")
-    nats = isinstance(model, dict) and str(model.get("class_path")).endswith("LitClassification")
+    nats = isinstance(model, dict) and str(model.get("class_path")).endswith(CROSS_ENTROPY)
     confused = mistakes.read_confusion(run)
     pictures, linked = _pictures(run)
     charts, left_out = _charts(recorded, nats, _judged_step(result, records))

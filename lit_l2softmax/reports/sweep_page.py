@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from lit_l2softmax.sweeps import chart, rows, table
+from lit_l2softmax.sweeps import chart, pictures, rows, table
 
 from . import page
 from .svg import inline
@@ -23,6 +23,12 @@ def write(folder: Path, found: Sequence[rows.Row]) -> Path:
         head=head,
         body=body,
         explained=table.EXPLAINED,
+        others=table.others(found),
+        others_title=table.OTHERS,
+        others_explained=table.OTHERS_EXPLAINED,
+        pictures=[
+            inline(figure, name, f"{name} of each variant") for name, figure in pictures.drawn(folder / rows.SWEEP_FILE)
+        ],
         drawing=inline(chart.drawn(good), "sweep", f"{found[0].metric} of each variant; the table says the same")
         if good
         else None,

@@ -21,6 +21,7 @@ from lit_l2softmax.errors import ConfigError
 from lit_l2softmax.messages import did_you_mean
 
 SEED = "seed_everything"
+CONFIG = "config"  # a parameter of this name chooses what is trained
 COMMAND = ("-m", "lit_l2softmax", "fit")
 Setting = Mapping[str, Any]  # an option and its value
 
@@ -77,6 +78,12 @@ class Sweep:
         """The name as that of a folder."""
         return re.sub(r"[^\w.-]+", "-", self.name).strip(".-") or "sweep"
 
+    @property
+    def bases(self) -> list[Setting]:
+        """What is trained before anything else is set: one setting for each configuration that is tried, or none."""
+        chosen = self.parameters.get(CONFIG)
+        return [{}] if chosen is None else [{CONFIG: value} for value in chosen.values]
+
     def settings(self) -> list[Setting]:
         """Every combination of a grid, seeds together, or ``count`` random ones, the same each time; none twice."""
         if self.count is None:
@@ -90,11 +97,15 @@ class Sweep:
         )
 
     def arguments(self, setting: Setting) -> list[str]:
-        """The command line of one setting, its macros replaced as ``wandb agent`` does; Python is this one."""
+        """The command line of one setting, its macros replaced as ``wandb agent`` does; Python is this one.
+
+        A configuration comes first, or it would overrule the other options of the setting.
+        """
+        options = sorted(setting.items(), key=lambda option: option[0] != CONFIG)
         replaced = {
             "${env}": ["/usr/bin/env"],
             "${interpreter}": [sys.executable],
-            "${args}": [f"--{name}={value}" for name, value in setting.items()],
+            "${args}": [f"--{name}={value}" for name, value in options],
         }
         return [argument for part in self.command for argument in replaced.get(part, [part])]
 
@@ -152,7 +163,10 @@ def _sweep(content: Any, stem: str) -> Sweep:
     goal = metric.get("goal", "minimize")
     if goal not in ("maximize", "minimize"):
         raise ValueError(f"metric.goal must be maximize or minimize, got {goal!r}")
-    return Sweep(str(content.get("name") or stem), metric["name"], _command(content), read, cap)
+    command = _command(content)
+    if CONFIG in read:
+        _check_order(command)
+    return Sweep(str(content.get("name") or stem), metric["name"], command, read, cap)
 
 
 def _parameter(name: str, given: Any, method: str) -> Parameter:
@@ -219,6 +233,16 @@ def _command(content: Mapping[str, Any]) -> tuple[str, ...]:
     if "${args}" not in command:
         raise ValueError("command has no ${args}: every run would be the same")
     return tuple(command)
+
+
+def _check_order(command: Sequence[str]) -> None:
+    """Refuses options that a configuration behind them would overrule unseen."""
+    before = [part for part in command[: command.index("${args}")] if part.startswith("--")]
+    if before:
+        raise ValueError(
+            f"the parameter {CONFIG} comes with ${{args}} and would overrule {before[0]}, which stands before it: "
+            "put options behind ${args}"
+        )
 
 
 def _contains(parts: Sequence[str], wanted: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from .definition import SEED, Setting
 SWEEP_FILE = "sweep.csv"  # of a sweep's folder
 CONFIG_FILE = "config.yaml"  # there: what is trained without any setting
 ALPHA = "train/alpha"
+TEST = "test/"  # before a figure's, in a result and here
 DASHES = "--"  # before an option's column, which tells it from the others
 
 
@@ -34,6 +35,7 @@ class Row:
         alpha: the last one trained with, where the run recorded one.
         classes: of the classifier, where it is one.
         run: its folder, from the sweep's.
+        figures: the other figures of its test.
     """
 
     options: Mapping[str, str]
@@ -51,9 +53,10 @@ class Row:
     device: str = ""
     versions: str = ""
     run: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
-_COLUMNS = [field for field in fields(Row) if field.name not in ("options", "seed")]
+_COLUMNS = [column for column in fields(Row) if column.name not in ("options", "seed", "figures")]
 _PARSED: dict[Any, Callable[[str], Any]] = {float | None: float, int | None: int}
 
 
@@ -105,6 +108,11 @@ def row(sweep: str, setting: Setting, metric: str, folder: Path, run: Path) -> R
             device=str(result["device"]),
             versions=str(result["versions"]),
             run=run.relative_to(folder).as_posix(),
+            figures={
+                name: float(figure)
+                for name, figure in result.items()
+                if name.startswith(TEST) and name != metric and figure is not None
+            },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{run / runs.RESULT_FILE} is damaged: {type(error).__name__}: {error}") from error
@@ -120,13 +128,16 @@ def _head(run: Path) -> dict[str, Any]:
 
 def write(path: Path, rows: Sequence[Row]) -> None:
     """Writes the rows, whole or not at all."""
-    options = list(dict.fromkeys(name for row in rows for name in row.options))
+    options, figures = (
+        list(dict.fromkeys(name for row in rows for name in getattr(row, of))) for of in ("options", "figures")
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*(DASHES + name for name in (*options, SEED)), *(column.name for column in _COLUMNS)])
+    writer.writerow([*(DASHES + name for name in (*options, SEED)), *(column.name for column in _COLUMNS), *figures])
     for row in rows:
         cells = ("" if (cell := getattr(row, column.name)) is None else cell for column in _COLUMNS)
-        writer.writerow([*(row.options.get(name, "") for name in options), row.seed, *cells])
+        told = (row.options.get(name, "") for name in options)
+        writer.writerow([*told, row.seed, *cells, *(row.figures.get(name, "") for name in figures)])
     write_whole(path, text.getvalue())
 
 
@@ -156,9 +167,11 @@ def _row(cells: Mapping[str, str]) -> Row:
     for column in _COLUMNS:
         parse, cell = _PARSED.get(column.type), cells[column.name]
         known[column.name] = cell if parse is None else parse(cell) if cell else None
-    if not math.isfinite(known["value"] or 0.0):
-        raise ValueError(f"{cells['value']} is no figure to compare")
-    return Row(options, options.pop(SEED, ""), **known)
+    figures = {name: float(cell) for name, cell in cells.items() if name.startswith(TEST) and cell}
+    for figure in (known["value"] or 0.0, *figures.values()):
+        if not math.isfinite(figure):
+            raise ValueError(f"{figure} is no figure to compare")
+    return Row(options, options.pop(SEED, ""), **known, figures=figures)
 
 
 def variants(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .rows import Row, variants
 from .statistics import Estimate, adjusted, difference, estimate
@@ -13,27 +14,61 @@ seed; its p is of a paired t-test and adjusted for all of these comparisons at o
 Differences with a p above .05 are not told from chance by these runs."""
 
 
+OTHERS = "Other figures of the same runs"
+OTHERS_EXPLAINED = """\
+These were not what the runs were to be compared by: their p are adjusted for all comparisons of this second table at
+once."""
+
+
 def markdown(rows: Sequence[Row]) -> str:
-    """The whole table with what it stands on."""
-    head, *body = cells(rows)
-    lines = [f"# {rows[0].sweep}", "", *stands_on(rows), "", _line(head), _line(["---"] * len(head)), *map(_line, body)]
-    return "\n".join([*lines, "", EXPLAINED, ""])
+    """The whole table with what it stands on, and a second one of what else the runs' tests say."""
+    lines = [f"# {rows[0].sweep}", "", *stands_on(rows), "", *_lined(cells(rows)), "", EXPLAINED, ""]
+    if further := others(rows):
+        lines += [f"## {OTHERS}", "", *_lined(further), "", OTHERS_EXPLAINED, ""]
+    return "\n".join(lines)
+
+
+def _lined(table: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = table
+    return [_line(head), _line(["---"] * len(head)), *map(_line, body)]
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """The table's head and its lines, one a variant; the first variant is the baseline."""
-    named = variants(rows)
-    baseline = next(iter(named))
-    first = by_seed(named[baseline])
-    apart = {name: difference(by_seed(of), first) for name, of in named.items() if name != baseline}
-    compared = [name for name, one in apart.items() if one is not None and not math.isnan(one.p)]
-    holm = dict(zip(compared, adjusted([apart[name].p for name in compared]), strict=True))  # type: ignore[union-attr]
+    (lines,) = _lines([rows])
+    return [_head(rows), *lines]
+
+
+def others(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The same of every other figure that all runs have and that is no count; nothing where there is none."""
+    good = [row for row in rows if row.value is not None]
+    names = dict.fromkeys(name for row in good for name in row.figures if all(name in other.figures for other in good))
+    figures = [name for name in names if not all(row.figures[name].is_integer() for row in good)]
+    if not figures:
+        return []
+    each = [[replace(row, value=row.figures.get(name)) for row in rows] for name in figures]
+    found = [(name, *line) for name, lines in zip(figures, _lines(each), strict=True) for line in lines]
+    return [("figure", *_head(rows)), *found]
+
+
+def _head(rows: Sequence[Row]) -> tuple[str, ...]:
+    return (*COLUMNS, f"difference to {next(iter(variants(rows)))}", "p")
+
+
+def _lines(tables: Sequence[Sequence[Row]]) -> list[list[tuple[str, ...]]]:
+    """The lines of several tables whose comparisons are adjusted for together."""
+    apart: dict[tuple[int, str], Estimate | None] = {}
+    for number, rows in enumerate(tables):
+        (_, baseline), *compared = variants(rows).items()
+        apart |= {(number, name): difference(by_seed(of), by_seed(baseline)) for name, of in compared}
+    known = {place: one.p for place, one in apart.items() if one is not None and not math.isnan(one.p)}
+    holm = dict(zip(known, adjusted(list(known.values())), strict=True))
     return [
-        (*COLUMNS, f"difference to {baseline}", "p"),
-        *(
-            (name, *_figures(of), *_apart(apart.get(name), len(by_seed(of)), holm.get(name)))
-            for name, of in named.items()
-        ),
+        [
+            (name, *_figures(of), *_apart(apart.get((number, name)), len(by_seed(of)), holm.get((number, name))))
+            for name, of in variants(rows).items()
+        ]
+        for number, rows in enumerate(tables)
     ]
 
 
