@@ -19,7 +19,7 @@ from lit_l2softmax.__main__ import main
 from lit_l2softmax.commands.dashboard import FAMILIES
 from lit_l2softmax.dashboards import bench_rows, documents, panels, publishing
 from lit_l2softmax.dashboards.dashboard import Dashboard, Section
-from lit_l2softmax.dashboards.runs import of_network
+from lit_l2softmax.dashboards.runs import classifying_by
 from lit_l2softmax.sweeps import definition, runner
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +88,7 @@ def asked_by(document):
 
 
 KINDS = ("workspace", "report")
+ALPHA = ["mnist_alpha", "mnist_alpha_long", "mnist_alpha_tutorial"]
 EACH = pytest.mark.parametrize(("family", "kind"), [(family, kind) for family in FAMILIES for kind in KINDS])
 
 
@@ -110,7 +111,7 @@ def test_a_key_that_nothing_records_would_be_noticed_in_every_panel(written, rec
 
 def test_a_dashboard_with_a_misspelt_metric_would_be_noticed(recorded):
     sections = [Section("a", "", [panels.lines("loss", "train/loss", "val/los"), panels.histogram("train/images")])]
-    misspelt = Dashboard("a", "", of_network("MnistConvNet"), sections, ["test/accuracy"])
+    misspelt = Dashboard("a", "", classifying_by("MnistConvNet"), sections, ["test/accuracy"])
     for document in documents.documents("a", misspelt):
         asked = asked_by(json.loads(document.pretty()))
         assert [one.key for one in asked if not recorded["mnist"][0].has(one)] == ["val/los", "train/images"]
@@ -128,9 +129,16 @@ def test_its_runs_are_those_of_its_family_alone(written, recorded, family, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_verifications_by_the_same_network_are_not_among_its_runs(written, recorded, kind, monkeypatch):
+    (run,) = recorded["mnist"]
+    monkeypatch.setitem(run.config["model"], "class_path", "lit_l2softmax.verification.LitVerification")
+    assert not any(run.belongs(run_set) for run_set in keys.run_sets(written[f"mnist.{kind}"]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_runs_of_a_sweep_are_compared_setting_by_setting(written, recorded, kind):
     for run_set in keys.run_sets(written[f"sweep.{kind}"]):
-        assert run_set["filters"]["filters"][0]["value"] == shipped.sweeps()
+        assert run_set["filters"]["filters"][0]["value"] == ALPHA
         first, *told = run_set["grouping"]
         assert (first["section"], first["name"]) == ("run", "group")
         settings = [
@@ -142,8 +150,8 @@ def test_runs_of_a_sweep_are_compared_setting_by_setting(written, recorded, kind
             for run in recorded["sweep"]
         ]
         assert sorted(settings) == [(5, False), (16, True)]
-    definitions = [yaml.safe_load(Path(shipped.sweep_file(name)).read_text()) for name in shipped.sweeps()]
-    assert [one["name"] for one in definitions] == shipped.sweeps()  # a run's group is the name its file says
+    definitions = [yaml.safe_load(Path(shipped.sweep_file(name)).read_text()) for name in ALPHA]
+    assert [one["name"] for one in definitions] == ALPHA  # a run's group is the name its file says
 
 
 def test_both_kinds_show_the_same_panels_each_once(written):

@@ -2,7 +2,7 @@
 
 from .dashboard import Dashboard, Section
 from .panels import SHARE, bars, confusion, differences, histogram, lines, pictures
-from .runs import of_network
+from .runs import classifying_by
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CLASSES = [f"test/class_accuracy/{name}" for name in NAMES]
@@ -16,7 +16,7 @@ DASHBOARD = Dashboard(
         "Trainings of configs/cifar10.yaml and cifar10_tutorial.yaml: the averaged weights against the raw ones, "
         "losses as they are and smoothed, and the activations, weights and gradients of every layer."
     ),
-    runs=of_network("Cifar10ConvNet"),
+    runs=classifying_by("Cifar10ConvNet"),
     columns=["test/accuracy", "test/accuracy_raw", "test/loss", "test/calibration_error"],
     sections=[
         Section(

@@ -41,7 +41,7 @@ class Dashboard:
     Attributes:
         title: what both are called in W&B.
         text: what a reader finds there.
-        runs: which runs they are about.
+        runs: which runs they are about: those that pass every one.
         sections: in reading order.
         columns: summary metrics that the list of runs shows beside them.
         setting: what runs have in common that are drawn as one: ``"Group"`` or a path in a run's configuration.
@@ -50,7 +50,7 @@ class Dashboard:
 
     title: str
     text: str
-    runs: FilterExpr
+    runs: Sequence[FilterExpr]
     sections: Sequence[Section]
     columns: Sequence[str]
     setting: Sequence[str] = field(default=())

@@ -84,7 +84,7 @@ def _workspace(family: str, dashboard: Dashboard) -> Document:
         ],
         settings=ws.WorkspaceSettings(max_runs=dashboard.most_runs),
         runset_settings=ws.RunsetSettings(
-            filters=And(dashboard.runs),
+            filters=And(*dashboard.runs),
             groupby=[Metric(name) if name == "Group" else Config(name) for name in dashboard.setting],
             pinned_columns=[f"summary:{name}" for name in dashboard.columns],
         ),
@@ -99,7 +99,7 @@ def _report(family: str, dashboard: Dashboard) -> Document:
         # Without entity and project a set of runs is the report's own project's, and W&B is not asked who that is.
         runs = wr.Runset(
             name=RUN_SET,
-            filters=And(dashboard.runs),
+            filters=And(*dashboard.runs),
             groupby=[name if name == "Group" else f"config.{name}" for name in dashboard.setting],
         )
         runs._id = _id(family, "report", section.name)

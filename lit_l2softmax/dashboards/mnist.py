@@ -2,7 +2,7 @@
 
 from .dashboard import Dashboard, Section
 from .panels import SHARE, bars, confusion, differences, lines, pictures
-from .runs import of_network
+from .runs import classifying_by
 
 CLASSES = [f"test/class_accuracy/{digit}" for digit in range(10)]
 
@@ -12,7 +12,7 @@ DASHBOARD = Dashboard(
         "Trainings of configs/mnist.yaml and its relatives: how well they classify, how sure they are of it, what the "
         "constraint does to features and gradients, and what is still mistaken."
     ),
-    runs=of_network("MnistConvNet"),
+    runs=classifying_by("MnistConvNet"),
     columns=["test/accuracy", "test/loss", "test/calibration_error", "train/alpha"],
     sections=[
         Section(

@@ -8,6 +8,7 @@ from .dashboard import Dashboard, Section
 from .panels import SHARE, bars, coordinates, importance, lines, scatter
 from .runs import of_groups
 
+NAMES = [name for name in sweeps() if name.startswith("mnist_alpha")]
 HEAD = "model.init_args.head.init_args"  # in a run's configuration
 ALPHA = f"{HEAD}.alpha"
 CLASSES = [f"test/class_accuracy/{digit}" for digit in range(10)]
@@ -15,11 +16,11 @@ CLASSES = [f"test/class_accuracy/{digit}" for digit in range(10)]
 DASHBOARD = Dashboard(
     title="The sweeps over alpha",
     text=(
-        "Every run of configs/sweeps/: System 1 over alpha, eight seeds a setting. Runs of one sweep with the same "
-        "alpha, fixed or learned, are drawn as one: their mean, and its standard error. Alpha 0 is the plain softmax, "
+        "Every run of configs/sweeps/mnist_alpha*.yaml: System 1 over alpha, eight seeds a setting. Runs of one sweep "
+        "with the same alpha, fixed or learned, are drawn as one: their mean, and its standard error. Alpha 0 is the plain softmax, "
         "which the others are compared with."
     ),
-    runs=of_groups(sweeps()),
+    runs=of_groups(NAMES),
     columns=["test/accuracy", "test/loss", "test/calibration_error", "train/alpha"],
     setting=["Group", ALPHA, f"{HEAD}.learn_alpha"],
     most_runs=200,  # there are 160
