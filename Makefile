@@ -30,13 +30,13 @@ fit: $(VENV)/.installed
 	$(RUN) -m lit_l2softmax fit --config $(CONFIG)
 
 test: lint
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS)
 
 test-slow: $(VENV)/.installed-test
 	$(RUN) -m pytest -m slow
 
 test-oldest: $(VENV)-oldest/.installed-test
-	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n $(JOBS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n $(JOBS)
 
 bench: $(VENV)/.installed-bench
 	$(RUN) -m pytest bench --benchmark

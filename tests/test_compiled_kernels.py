@@ -1,13 +1,11 @@
 """The kernels, compiled for cards that are not there: that they compile, fit, and do not spill."""
 
-from functools import cache
 from importlib.metadata import version
 
 import kernel_table
 import pytest
 
 pytest.importorskip("triton.backends.nvidia")
-pytestmark = pytest.mark.xdist_group("compiled")  # compiling takes a minute, and each process would do it again
 # The other products are the vendor's, or of too few numbers for a tensor core.
 HAVE_PRODUCTS = {"linear_l2_softmax_cross_entropy.small_kernels._bwd_classes_kernel"}
 SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # that one block may ask for
@@ -36,30 +34,29 @@ CARRIED = {
 }
 
 
-compiled_for = cache(kernel_table.compiled_for)
 CARDS = [90, pytest.param(80, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("capability", CARDS)
-def test_what_kernels_use_of_a_card_is_what_the_table_says(capability):
-    """A register more is a diff in ``bench/results/compiled-kernels.csv``: ``make kernel-table``, and look at it."""
-    committed = [row for row in kernel_table.read() if row["card"] == f"sm_{capability}"]
-    if committed[0]["triton"] != (installed := version("triton")):
-        pytest.skip(f"the table is Triton {committed[0]['triton']}'s, {installed} is installed")
-    assert kernel_table.rows(capability, compiled_for(capability)) == committed
+def test_kernels_fit_a_card_load_as_wide_as_rows_allow_and_use_what_the_table_says(capability):
+    """One test, for to compile takes a minute. A register more is a diff in ``bench/results/compiled-kernels.csv``.
 
-
-@pytest.mark.parametrize("capability", CARDS)
-def test_every_configuration_compiles_without_spilling(capability):
-    kernels = compiled_for(capability)
+    ``make kernel-table`` makes that, and somebody looks at it.
+    """
+    kernels = kernel_table.compiled_for(capability)
     assert {kernel["kernel"] for kernel in kernels} == set(CARRIED)
     for kernel in kernels:
         assert_sound(kernel, capability)
+    assert_wide(kernels)
+    committed = [row for row in kernel_table.read() if row["card"] == f"sm_{capability}"]
+    if committed[0]["triton"] != (installed := version("triton")):
+        pytest.skip(f"the table is Triton {committed[0]['triton']}'s, {installed} is installed")
+    assert kernel_table.rows(capability, kernels) == committed
 
 
 @pytest.mark.slow
 def test_every_combination_of_flags_compiles_without_spilling():
-    kernels = compiled_for(90, "product")
+    kernels = kernel_table.compiled_for(90, "product")
     assert {kernel["kernel"] for kernel in kernels} == {name for name in CARRIED if name.startswith("linear_")}
     for kernel in kernels:
         assert_sound(kernel, 90)
@@ -77,8 +74,8 @@ def assert_sound(kernel, capability):
     assert (kernel["tensor_cores"] > 0) == (kernel["kernel"] in HAVE_PRODUCTS), kernel
 
 
-def test_rows_are_loaded_sixteen_bytes_at_once_where_they_allow_it():
-    kernels = compiled_for(90)
+def assert_wide(kernels):
+    """Rows are loaded sixteen bytes at once, where they allow it."""
 
     def of(names, length):
         found = [kernel for kernel in kernels if kernel["kernel"].endswith(names) and length in kernel["case"]]

@@ -46,7 +46,7 @@ class Recorded(RunWandbLogger):
 def recorded(monkeypatch):
     logger = Recorded()
     monkeypatch.setattr("lit_l2softmax.cli.RunWandbLogger", lambda *_: logger)
-    monkeypatch.setattr("lit_l2softmax.cli.LitCLI._finish_wandb", lambda self: None)
+    monkeypatch.setattr("lit_l2softmax.cli.LitCLI._finish_loggers", lambda self, status: None)
     monkeypatch.setenv("WANDB_MODE", "offline")
     return logger
 

@@ -32,13 +32,13 @@ def test_a_result_replaces_the_old_one_whole_or_not_at_all(tmp_path):
 
 def test_a_write_that_is_cut_off_leaves_the_old_result(tmp_path, monkeypatch):
     runs.write_result(tmp_path, {"steps": 1})
-    original = type(tmp_path).write_text
+    original = type(tmp_path).write_bytes
 
-    def cut_off(self, text, **options):
-        original(self, text[:3], **options)
+    def cut_off(self, content):
+        original(self, content[:3])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(tmp_path), "write_text", cut_off)
+    monkeypatch.setattr(type(tmp_path), "write_bytes", cut_off)
     with pytest.raises(OSError, match="No space left"):
         runs.write_result(tmp_path, {"steps": 2})
     monkeypatch.undo()

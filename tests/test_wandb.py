@@ -4,9 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import wandb_server
 from run_records import result_of, wandb_of
 
 from lit_l2softmax.classification import LitClassification
@@ -113,23 +113,13 @@ def test_pictures_are_recorded_at_their_step(tmp_path, monkeypatch):
     assert logged == [{"train/images": [("a picture", "cat")], "trainer/global_step": 7}]
 
 
-def wandb_services():
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_text().split("\0")
-        except OSError:
-            continue
-        if any("wandb-core" in word for word in command) and str(os.getpid()) in command:
-            yield int(folder.name)
-
-
 @pytest.mark.filterwarnings("always:W&B stopped recording")
 def test_training_outlives_a_killed_service(fit, monkeypatch):
     killed = []
 
     def kill(self, *_):
         if self.global_step == 3:
-            killed.extend(wandb_services())
+            killed.extend(wandb_server.services())
             for service in killed:
                 os.kill(service, signal.SIGKILL)
 

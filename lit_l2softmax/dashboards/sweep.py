@@ -17,8 +17,8 @@ DASHBOARD = Dashboard(
     title="The sweeps over alpha",
     text=(
         "Every run of configs/sweeps/mnist_alpha*.yaml: System 1 over alpha, eight seeds a setting. Runs of one sweep "
-        "with the same alpha, fixed or learned, are drawn as one: their mean, and its standard error. Alpha 0 is the plain softmax, "
-        "which the others are compared with."
+        "with the same alpha, fixed or learned, are drawn as one: their mean, and its standard error. Alpha 0 is the "
+        "plain softmax, which the others are compared with."
     ),
     runs=of_groups(NAMES),
     columns=["test/accuracy", "test/loss", "test/calibration_error", "train/alpha"],
