@@ -95,6 +95,27 @@ def test_so_does_a_gradient_of_a_loss_that_is_one(value, sparse):
     assert module.table.weight.equal(module.history[2])
 
 
+def test_so_does_that_of_a_weight_that_was_frozen_when_the_training_began():
+    module = Module(at=2, gradient=NAN)
+    module.table.weight.requires_grad_(False)
+
+    def thaw(*_):
+        module.table.weight.requires_grad_(True)
+
+    module.on_train_batch_start = thaw
+    with pytest.raises(NonFiniteError, match=r"^the gradient of a weight that was frozen in step 3 is not finite$"):
+        train(module)
+    assert module.table.weight.equal(module.history[2])
+
+
+def test_nobody_looks_when_the_training_is_over():
+    module = Module(at=None)
+    train(module)
+    module.table.weight.grad = None
+    (module.table.weight.sum() * NAN).backward()
+    assert module.table.weight.grad.isnan().all()
+
+
 def test_gradients_whose_sum_overflows_are_gradients():
     """3e38 twice is an inf in float32, and no gradient here is one."""
     module = Module(at=2, gradient=3e38)

@@ -1,12 +1,15 @@
 """A loss or a gradient that is no number ends a training before it reaches the weights."""
 
+import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from lit_l2softmax.errors import NonFiniteError
 
@@ -14,9 +17,10 @@ from lit_l2softmax.errors import NonFiniteError
 class StopOnNonFinite(Callback):
     """Ends a training at the first step whose loss or gradient is inf or NaN, and keeps such weights off the disk.
 
-    On a CPU it looks before the optimiser steps. To look on a GPU, a step would have to wait for it: there the first
-    such step is noted on the device, and looked up where a training waits anyway, which is before every record,
-    validation and checkpoint. What is kept is of the steps before it on either.
+    On a CPU it looks at each gradient as soon as that is there, and still in the cache: at the step it would have to be
+    fetched again. To look on a GPU, a step would have to wait for it: there the first such step is noted on the device,
+    and looked up where a training waits anyway, which is before every record, validation and checkpoint. What is kept
+    is of the steps before it on either.
 
     With half precision's scaled gradients an inf is no mistake: the scaler leaves that step out and scales less.
 
@@ -27,32 +31,42 @@ class StopOnNonFinite(Callback):
     def __init__(self) -> None:
         self._losses: list[Tensor] = []
         self._first: Tensor | None = None  # the number of the first such step, 0 for none; on the device
+        self._looks: dict[Tensor, RemovableHandle] = {}  # by weight
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets an earlier training."""
         self._losses = []
         self._first = None if pl_module.device.type == "cpu" else torch.zeros((), device=pl_module.device)
+        if self._first is None and not _is_scaled(trainer):
+            for name, weight in pl_module.named_parameters():
+                if weight.requires_grad:
+                    look = partial(_look, trainer, name)
+                    self._looks[weight] = weight.register_post_accumulate_grad_hook(look)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Looks no more."""
+        for look in self._looks.values():
+            look.remove()
+        self._looks = {}
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Looks at the loss of a batch."""
         if self._first is not None:
             self._losses.append(loss.detach())
-        elif not loss.isfinite().all():
-            raise NonFiniteError(f"the loss of step {trainer.global_step + 1:,} is {loss.item():g}")
+        elif not math.isfinite(value := loss.item()):
+            raise NonFiniteError(f"the loss of step {trainer.global_step + 1:,} is {value:g}")
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Looks at the gradients of a step."""
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        weights = [] if scaler is not None else _weights(optimizer)
-        gradients = [_values(weight.grad) for weight in weights if weight.grad is not None]
+        """Looks at the gradients of a step, on a CPU at those that were not looked at, of weights frozen at first."""
+        weights = () if _is_scaled(trainer) else _weights(optimizer)
         if self._first is not None:
+            gradients = [_values(weight.grad) for weight in weights if weight.grad is not None]
             self._note(trainer.global_step + 1, self._losses, gradients)
             self._losses = []
-        elif not _are_finite(gradients):
-            names = (name for name, weight in pl_module.named_parameters() if not _is_finite(weight.grad))
-            raise NonFiniteError(
-                f"the gradient of {next(names, 'a weight')} in step {trainer.global_step + 1:,} is not finite"
-            )
+            return
+        for weight in weights:
+            if weight not in self._looks and weight.grad is not None:
+                _look(trainer, "a weight that was frozen", weight)
 
     def _note(self, step: int, losses: list[Tensor], gradients: list[Tensor]) -> None:
         """Notes a step, unless an earlier one is; nothing waits for the device."""
@@ -70,7 +84,7 @@ class StopOnNonFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Looks up what was noted, where the batch's record waits for the device too."""
-        if trainer._logger_connector.should_update_logs:
+        if self._first is not None and trainer._logger_connector.should_update_logs:
             self._look_up()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,8 +95,21 @@ class StopOnNonFinite(Callback):
         """Keeps a checkpoint of weights that are not finite from being written, whatever has made them so."""
         self._look_up()
         for name, weight in pl_module.named_parameters():
-            if not _is_finite(weight):
+            if not weight.isfinite().all():
                 raise NonFiniteError(f"{name} is not finite after step {trainer.global_step:,}")
+
+
+def _is_scaled(trainer: Trainer) -> bool:
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
+
+
+def _look(trainer: Trainer, name: str, weight: Tensor) -> None:
+    assert weight.grad is not None
+    gradient = _values(weight.grad)
+    # By their sum, which reads numbers at the memory's speed but can overflow by itself, else by each.
+    total = gradient.sum(dtype=torch.promote_types(gradient.dtype, torch.float32)).item()
+    if not math.isfinite(total) and not gradient.isfinite().all():
+        raise NonFiniteError(f"the gradient of {name} in step {trainer.global_step + 1:,} is not finite")
 
 
 def _weights(optimizer: Optimizer) -> Iterable[Tensor]:
@@ -91,13 +118,3 @@ def _weights(optimizer: Optimizer) -> Iterable[Tensor]:
 
 def _values(gradient: Tensor) -> Tensor:
     return gradient._values() if gradient.is_sparse else gradient
-
-
-def _is_finite(tensor: Tensor | None) -> bool:
-    return tensor is None or bool(_values(tensor).isfinite().all())
-
-
-def _are_finite(tensors: list[Tensor]) -> bool:
-    """Whether all numbers are: by their sums, which read them at the memory's speed but can overflow, else by each."""
-    sums = [one.sum(dtype=torch.promote_types(one.dtype, torch.float32)) for one in tensors]
-    return all(sum.isfinite() for sum in sums) or all(map(_is_finite, tensors))
