@@ -61,6 +61,15 @@ DASHBOARD = Dashboard(
             ],
         ),
         Section(
+            "Surviving",
+            "What seeds, looks for NaN and signals take of a training step, and a checkpoint that is safe on the disk.",
+            [
+                _times("a training step, and what surviving takes of it, in ms", "surviving, System 1"),
+                _means("a checkpoint", "a checkpoint, System 1"),
+                *_cases("a checkpoint, System 1"),
+            ],
+        ),
+        Section(
             "Commands",
             "How long a command takes to answer, and an empty Python program.",
             [_means("an empty program's time over a command's", "start-up"), _times("start-up, in ms", "start-up")],
