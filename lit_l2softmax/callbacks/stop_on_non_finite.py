@@ -53,7 +53,7 @@ class StopOnNonFinite(Callback):
         """Looks at the loss of a batch."""
         if self._first is not None:
             self._losses.append(loss.detach())
-        elif not math.isfinite(value := loss.item()):
+        elif loss.numel() == 1 and not math.isfinite(value := loss.item()):  # of another size there is no gradient
             raise NonFiniteError(f"the loss of step {trainer.global_step + 1:,} is {value:g}")
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
