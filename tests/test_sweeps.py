@@ -280,6 +280,7 @@ def test_a_command_that_cannot_be_started_is_a_failed_run(tmp_path, monkeypatch)
 
 
 def test_who_does_not_end_when_asked_is_killed_with_what_it_started(tmp_path, monkeypatch):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job begins without
     monkeypatch.setattr(runner, "GRACE_S", 0.3)
     stubborn = "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     stubborn += "child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True); time.sleep(60)"
