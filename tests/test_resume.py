@@ -254,6 +254,7 @@ def test_gradients_that_are_being_added_up_are_waited_for(fit, tmp_path, capsys,
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path, capsys, monkeypatch):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job begins without
+
     def impatient(self, batch, batch_idx):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
