@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from lit_l2softmax.__main__ import main
 from lit_l2softmax.callbacks import StopOnNonFinite
+from lit_l2softmax.callbacks.stop_on_non_finite import LARGE
 from lit_l2softmax.classification import LitClassification
 from lit_l2softmax.errors import NonFiniteError
 
@@ -33,10 +34,10 @@ class Spoilt(torch.autograd.Function):
 class Module(LightningModule):
     """A weight whose loss, or whose gradient, is something else in one batch."""
 
-    def __init__(self, at, loss=None, gradient=None, sparse=False):
+    def __init__(self, at, loss=None, gradient=None, sparse=False, rows=5):
         super().__init__()
         self.at, self.loss, self.gradient = at, loss, gradient
-        self.table = nn.Embedding(5, 3, sparse=sparse)
+        self.table = nn.Embedding(rows, 3, sparse=sparse)
         self.history = []
 
     def training_step(self, batch, batch_idx):
@@ -86,10 +87,11 @@ def test_a_loss_that_is_no_number_ends_a_training_before_its_step(value):
     assert not module.history[3].equal(module.history[2])
 
 
+@pytest.mark.parametrize("rows", [5, LARGE])
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("value", [NAN, INF])
-def test_so_does_a_gradient_of_a_loss_that_is_one(value, sparse):
-    module = Module(at=2, gradient=value, sparse=sparse)
+def test_so_does_a_gradient_of_a_loss_that_is_one(value, sparse, rows):
+    module = Module(at=2, gradient=value, sparse=sparse, rows=rows)
     with pytest.raises(NonFiniteError, match=r"^the gradient of table\.weight in step 3 is not finite$"):
         train(module)
     assert module.table.weight.equal(module.history[2])
@@ -103,7 +105,7 @@ def test_so_does_that_of_a_weight_that_was_frozen_when_the_training_began():
         module.table.weight.requires_grad_(True)
 
     module.on_train_batch_start = thaw
-    with pytest.raises(NonFiniteError, match=r"^the gradient of a weight that was frozen in step 3 is not finite$"):
+    with pytest.raises(NonFiniteError, match=r"^the gradient of table\.weight in step 3 is not finite$"):
         train(module)
     assert module.table.weight.equal(module.history[2])
 

@@ -13,12 +13,16 @@ from torch.utils.hooks import RemovableHandle
 
 from lit_l2softmax.errors import NonFiniteError
 
+# Numbers. A core's own cache holds a few such gradients, and no more calls lie between one and the step than that.
+LARGE = 2**16
+
 
 class StopOnNonFinite(Callback):
     """Ends a training at the first step whose loss or gradient is inf or NaN, and keeps such weights off the disk.
 
-    On a CPU it looks at each gradient as soon as that is there, and still in the cache: at the step it would have to be
-    fetched again. To look on a GPU, a step would have to wait for it: there the first such step is noted on the device,
+    On a CPU it looks at a large gradient as soon as that is there, and still in the cache: at the step it would have to
+    be fetched again. Small ones it looks at in one go, at the step: apart, each costs more to come to than to
+    read. To look on a GPU, a step would have to wait for it: there the first such step is noted on the device,
     and looked up where a training waits anyway, which is before every record, validation and checkpoint. What is kept
     is of the steps before it on either.
 
@@ -31,7 +35,8 @@ class StopOnNonFinite(Callback):
     def __init__(self) -> None:
         self._losses: list[Tensor] = []
         self._first: Tensor | None = None  # the number of the first such step, 0 for none; on the device
-        self._looks: dict[Tensor, RemovableHandle] = {}  # by weight
+        self._names: dict[Tensor, str] = {}  # of the weights
+        self._looks: dict[Tensor, RemovableHandle] = {}  # by weight, of those that are large
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets an earlier training."""
@@ -39,7 +44,8 @@ class StopOnNonFinite(Callback):
         self._first = None if pl_module.device.type == "cpu" else torch.zeros((), device=pl_module.device)
         if self._first is None and not _is_scaled(trainer):
             for name, weight in pl_module.named_parameters():
-                if weight.requires_grad:
+                self._names[weight] = name
+                if weight.requires_grad and weight.numel() >= LARGE:
                     look = partial(_look, trainer, name)
                     self._looks[weight] = weight.register_post_accumulate_grad_hook(look)
 
@@ -47,7 +53,7 @@ class StopOnNonFinite(Callback):
         """Looks no more."""
         for look in self._looks.values():
             look.remove()
-        self._looks = {}
+        self._names, self._looks = {}, {}
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Looks at the loss of a batch."""
@@ -57,7 +63,7 @@ class StopOnNonFinite(Callback):
             raise NonFiniteError(f"the loss of step {trainer.global_step + 1:,} is {value:g}")
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Looks at the gradients of a step, on a CPU at those that were not looked at, of weights frozen at first."""
+        """Looks at the gradients of a step, on a CPU at those that were not looked at yet."""
         weights = () if _is_scaled(trainer) else _weights(optimizer)
         if self._first is not None:
             gradients = [_values(weight.grad) for weight in weights if weight.grad is not None]
@@ -66,7 +72,7 @@ class StopOnNonFinite(Callback):
             return
         for weight in weights:
             if weight not in self._looks and weight.grad is not None:
-                _look(trainer, "a weight that was frozen", weight)
+                _look(trainer, self._names.get(weight, "a weight that is none of the module's"), weight)
 
     def _note(self, step: int, losses: list[Tensor], gradients: list[Tensor]) -> None:
         """Notes a step, unless an earlier one is; nothing waits for the device."""

@@ -64,7 +64,7 @@ DASHBOARD = Dashboard(
             "Surviving",
             "What seeds, looks for NaN and signals take of a training step, and a checkpoint that is safe on the disk.",
             [
-                _times("a training step, and what surviving takes of it, in ms", "surviving, System 1"),
+                _times("a training step, and one that survives, in ms", "surviving, System 1"),
                 _means("a checkpoint", "a checkpoint, System 1"),
                 *_cases("a checkpoint, System 1"),
             ],
