@@ -14,6 +14,7 @@ LAYERS = [
         "kernels",
         "errors",
         "messages",
+        "processes",
         "program",
         "alpha",
         "initializers",
