@@ -1,7 +1,7 @@
 """The processes that train one network together, each on its own rows of every batch.
 
 Gradients and figures are averaged over processes, by DistributedDataParallel and by Lightning. A process whose rows are
-fewer than another's, or that ignores some, must not count as much, so each multiplies its own means by its :func:`share`
+fewer than another's, or that ignores some, must not count as much, so each multiplies its means by its :func:`share`
 before they are averaged: the average is then the mean over all rows, by their number.
 
 One process alone, without torch.distributed, is a case of this and pays nothing for it.
