@@ -22,7 +22,7 @@ SHORT = [
     *("--model.network.dropout=0", "--trainer.precision=64-true", "--trainer.max_steps=6"),
     *("--trainer.val_check_interval=3", "--trainer.log_every_n_steps=1", "--trainer.accelerator=cpu"),
 ]
-TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=0"]
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
 PROGRAM = ["-m", "lit_l2softmax", "fit"]
 
 
@@ -30,13 +30,17 @@ def started(*arguments, **more):
     """A process of Python."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**more),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**more), start_new_session=True,
     )  # fmt: skip
 
 
 def ended(process, expect=0, within=150):
     """What a process has printed, when it has ended; all that it had started has too."""
-    out, err = process.communicate(timeout=within)
+    try:
+        out, err = process.communicate(timeout=within)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert process.returncode == expect, err[-3000:]
     return out, err
 
@@ -103,8 +107,8 @@ def test_four_processes_train_validate_and_test_as_one(one, tmp_path):
 
 
 @pytest.mark.slow
-def test_torchrun_says_how_many_there_are(one, tmp_path):
-    ended(started(*TORCHRUN, *PROGRAM, *SHORT, f"--runs={tmp_path}"))
+def test_torchrun_says_how_many_there_are(one, tmp_path, free_port):
+    ended(started(*TORCHRUN, f"--master-port={free_port}", *PROGRAM, *SHORT, f"--runs={tmp_path}"))
     check_same(run_of(tmp_path), one[0])
     assert result_of(run_of(tmp_path))["processes"] == 2
 
