@@ -96,7 +96,8 @@ class StopOnNonFinite(Callback):
         except NonFiniteError as error:  # goes before the gradients that it has spoilt
             said, mine = 2 * size - rank, str(error)
         if found := self._talk.greatest(said):  # the first process's word
-            others = f"the loss or a gradient of step {trainer.global_step + 1:,} is not finite"
+            what = "loss" if found >= size else "gradient of a weight"
+            others = f"the {what} in step {trainer.global_step + 1:,} is not finite"
             raise NonFiniteError(f"{mine if found == said else others}, in process {-found % size}")
 
     def _look_at(self, trainer: Trainer, weights: Iterable[Tensor]) -> None:
