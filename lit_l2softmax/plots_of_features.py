@@ -28,7 +28,7 @@ def draw_features(axes: Axes, points: Array, labels: Sequence[str], names: Seque
     of_class = np.array(labels)
     lengths = np.hypot(*points.T)
     ring = np.ptp(lengths) < 1e-3 * lengths.max()
-    reach = lengths.max() * (1.08 + REACH) if ring else np.percentile(np.abs(points), FAR_OUT) * 1.1
+    reach = lengths.max() * (1.08 + REACH) if ring else np.percentile(np.abs(points), FAR_OUT) * 1.1 or 1.0
     for number, name in enumerate(names):
         mine, colour = points[of_class == name], f"C{number % 10}"
         axes.plot(*mine.T, ".", color=colour, markersize=2, markeredgewidth=0, rasterized=True)

@@ -23,7 +23,8 @@ class FeaturePictures(Callback):
     ``plots/features.png`` shows the features as the classifier sees them, on their ring where there is a constraint;
     ``plots/feature_norms.png`` how long they are before it, by the probability of an image's own class. A CSV file of
     the same name has the numbers of each. Recorded are ``test/within_class_angle`` and ``test/between_class_angle``,
-    degrees (``features.Angles``), and ``test/angular_spread``, their ratio: the smaller, the tighter.
+    degrees (``features.Angles``), and ``test/angular_spread``, their ratio: the smaller, the tighter. Features that are
+    no numbers are not drawn.
 
     It wants a module with a ``network`` and a ``head`` of two features.
 
@@ -73,17 +74,17 @@ class FeaturePictures(Callback):
             {
                 "test/within_class_angle": found.within,
                 "test/between_class_angle": found.between,
-                "test/angular_spread": found.within / found.between,
+                "test/angular_spread": found.spread,
             }
         )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes files and pictures."""
-        if not trainer.loggers or not trainer.is_global_zero:
+        features, constrained, mine, labels = (torch.cat(part) for part in zip(*self._kept, strict=True))
+        if not trainer.loggers or not trainer.is_global_zero or not features.isfinite().all():
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
         folder.mkdir(exist_ok=True)
-        features, constrained, mine, labels = (torch.cat(part) for part in zip(*self._kept, strict=True))
         names: list[str] = cast(Any, pl_module).class_names
         called = [names[label] for label in labels[: self.images].tolist()]
         points = constrained[: self.images].double().numpy()
