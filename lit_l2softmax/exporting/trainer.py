@@ -39,10 +39,11 @@ class ExportingTrainer(Trainer):
 
         Raises:
             ConfigError: where the data do not say what raw inputs are, or a package is missing.
-            RunError: where the checkpoint cannot be used, a file cannot be written, or the graph computes something
-                else than the module; then none is written.
+            RunError: where the checkpoint cannot be used, its classes were held out of other data or the graph computes
+                something else than the module, and then nothing is written; where a file cannot be written.
         """
         checkpoint = Path(ckpt_path)
+        runs.check_held_out(checkpoint, getattr(datamodule, "held_out", None))
         runs.load_weights(model, checkpoint)
         inputs: RawInputs | None = getattr(datamodule, "raw_inputs", None)
         if inputs is None:
@@ -57,8 +58,8 @@ class ExportingTrainer(Trainer):
             comparison = compared(served, graph)
             if not comparison.right:
                 raise RunError(
-                    f"the ONNX graph is {comparison.graph / comparison.module:.3g} times as far off as PyTorch; "
-                    "nothing was written; --format=safetensors leaves it out"
+                    f"the error of the ONNX graph is {comparison.graph:.1e}, PyTorch's own {comparison.module:.1e}, "
+                    "and twice that is trusted; nothing was written; --format=safetensors leaves it out"
                 )
             shape = " x ".join(["N", *map(str, inputs.shape)])
             dtype = str(inputs.dtype).removeprefix("torch.")
