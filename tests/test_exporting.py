@@ -239,12 +239,12 @@ def test_a_network_that_no_graph_can_say_is_one_line():
 
 
 def test_nothing_is_written_where_the_graph_is_wrong(run, tmp_path, capsys, monkeypatch):
-    compared = onnx_graph.Comparison(graph=3e-6, module=1e-6, rounding=1e-8)
+    compared = onnx_graph.Comparison(graph=3e-6, module=0.0, rounding=1e-8)
     monkeypatch.setattr("lit_l2softmax.exporting.trainer.compared", lambda *_: compared)
     assert main(["export", f"--run={run}", f"--folder={tmp_path}"]) == 2
     assert capsys.readouterr().err == (
-        "error: the ONNX graph is 3 times as far off as PyTorch; nothing was written; "
-        "--format=safetensors leaves it out\n"
+        "error: the error of the ONNX graph is 3.0e-06, PyTorch's own 0.0e+00, and twice that is trusted; "
+        "nothing was written; --format=safetensors leaves it out\n"
     )
     assert list(tmp_path.iterdir()) == []
 

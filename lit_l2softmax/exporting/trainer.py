@@ -39,8 +39,8 @@ class ExportingTrainer(Trainer):
 
         Raises:
             ConfigError: where the data do not say what raw inputs are, or a package is missing.
-            RunError: where the checkpoint cannot be used, its classes were held out of other data or the graph computes
-                something else than the module, and then nothing is written; where a file cannot be written.
+            RunError: where the checkpoint cannot be used, the data hold other classes out than its training did, or the
+                graph computes something else than the module, and then nothing is written; where a file cannot be.
         """
         checkpoint = Path(ckpt_path)
         runs.check_held_out(checkpoint, getattr(datamodule, "held_out", None))
