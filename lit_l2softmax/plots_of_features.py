@@ -15,6 +15,7 @@ FEATURES_FILE = "features.csv"  # in a run's plots
 NORMS_FILE = "feature_norms.csv"
 FAR_OUT = 99.5  # per cent of the images are within a panel
 BINS = 180  # of a circle
+OUTSIDE = "outside a ring: how many of a class lie there, as a square root"
 REACH = 0.45  # of a ring's radius, which the highest bin outside it has
 
 Array = NDArray[np.float64]

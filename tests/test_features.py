@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from report_pages import Page
-from run_records import result_of
+from run_records import result_of, wandb_of
 
 from lit_l2softmax import plots_of_features as plots
 from lit_l2softmax.__main__ import main
@@ -137,6 +137,13 @@ def test_a_network_that_has_died_is_tested_all_the_same(tmp_path, monkeypatch, f
     (figures,) = trainer.test(module, MNISTData(source="digits"), verbose=False)
     assert math.isfinite(figures["test/angular_spread"]) == (feature == 0)  # cosines of no direction are 0
     assert (tmp_path / "plots" / "features.png").is_file() == drawn
+
+
+def test_wandb_has_both_pictures_and_says_nothing(fit, caplog):
+    run, printed = fit("plane_softmax", "--data.source=digits", "--trainer.max_steps=2", "--wandb.mode=offline")
+    assert [printed.err, caplog.messages] == ["", []]
+    summary = wandb_of(run)["summary"]
+    assert [summary[f"test/{name}"]["count"] for name in ("features", "feature_norms")] == [1, 1]
 
 
 def test_a_head_of_more_features_is_refused_in_one_line(fit):

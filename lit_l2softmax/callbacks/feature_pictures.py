@@ -90,7 +90,7 @@ class FeaturePictures(Callback):
         points = constrained[: self.images].double().numpy()
         rows = ((name, *(f"{number:.5g}" for number in point)) for name, point in zip(called, points, strict=True))
         _write(folder / plots.FEATURES_FILE, ("label", "x", "y"), rows)
-        title = f"features of {len(called):,} test images"
+        title = f"features of {len(called):,} test images\n{plots.OUTSIDE}"
         plots.save_features(folder / "features.png", points, called, names, title)
 
         groups = dict(zip(ease_names(), lengths_by_ease(features, mine), strict=True))
@@ -103,8 +103,9 @@ class FeaturePictures(Callback):
         plots.save_norms(folder / "feature_norms.png", lengths, "lengths before the head's constraint (images)")
         for logger in trainer.loggers:
             if isinstance(logger, RunWandbLogger):
-                pictures = [str(folder / f"{name}.png") for name in ("features", "feature_norms")]
-                logger.log_pictures("test/features", pictures, ["features", "their lengths"], trainer.global_step)
+                for name, caption in (("features", "features"), ("feature_norms", "their lengths")):
+                    # One by one: W&B warns of pictures of several sizes under one key.
+                    logger.log_pictures(f"test/{name}", [str(folder / f"{name}.png")], [caption], trainer.global_step)
 
 
 def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

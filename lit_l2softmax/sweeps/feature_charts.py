@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lit_l2softmax.features import QUANTILES, ease_names
-from lit_l2softmax.plots_of_features import draw_features, draw_legend, draw_norms
+from lit_l2softmax.plots_of_features import OUTSIDE, draw_features, draw_legend, draw_norms
 
 Lines = Sequence[Mapping[str, str]]
 COLUMNS = 3
@@ -25,8 +25,7 @@ def features_chart(lines: Lines) -> Figure:
     for panel in panels[len(of_variant) :]:
         panel.remove()
     figure.suptitle(
-        "features of test images as the classifier sees them, one seed\n"
-        "outside a ring: how many of a class lie there, as a square root",
+        f"features of test images as the classifier sees them, one seed\n{OUTSIDE}",
         fontsize=9,
     )
     draw_legend(figure, names)
