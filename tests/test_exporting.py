@@ -95,6 +95,16 @@ def test_the_weights_are_the_checkpoints_and_any_reader_has_them(run):
     assert all(weights[name].equal(weight) for name, weight in checkpoint.items())
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-true", torch.bfloat16)])
+def test_weights_keep_the_type_they_were_trained_in(fit, precision, dtype):
+    run, _ = fit("dots", "--trainer.max_steps=2", "--trainer.val_check_interval=2", f"--trainer.precision={precision}")
+    assert main(["export", f"--run={run}"]) == 0
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    weights = safetensors.torch.load_file(run / "export" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {dtype}
+    assert all(weights[name].equal(weight) for name, weight in checkpoint.items())
+
+
 def test_they_are_tested_and_predicted_with_like_a_checkpoint(run, capsys):
     said = []
     for which in (f"--run={run}", f"--ckpt_path={run / 'export' / 'model.safetensors'}"):

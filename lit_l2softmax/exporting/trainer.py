@@ -28,7 +28,7 @@ class ExportingTrainer(Trainer):
         folder: str | None = None,
         format: Format = "all",
     ) -> None:
-        """Writes a checkpoint's weights as safetensors and its network as ONNX, and prints where.
+        """Writes a checkpoint's weights as safetensors and its network, in float32, as ONNX, and prints where.
 
         Args:
             model: a module that the weights fit.
@@ -44,7 +44,8 @@ class ExportingTrainer(Trainer):
         """
         checkpoint = Path(ckpt_path)
         runs.check_held_out(checkpoint, getattr(datamodule, "held_out", None))
-        runs.load_weights(model, checkpoint)
+        weights = runs.check_weights(model, checkpoint)
+        model.load_state_dict(weights)
         inputs: RawInputs | None = getattr(datamodule, "raw_inputs", None)
         if inputs is None:
             raise ConfigError(f"{type(datamodule).__name__} does not say what an exported network is given: raw_inputs")
@@ -68,7 +69,7 @@ class ExportingTrainer(Trainer):
                 f"run by ONNX Runtime, its error is {comparison.graph:.1e}, PyTorch's {comparison.module:.1e}"
             )
         if format != "onnx":
-            safe_weights.write(file := place / f"model{safe_weights.SUFFIX}", model.state_dict(), metadata)
+            safe_weights.write(file := place / f"model{safe_weights.SUFFIX}", weights, metadata)
             print(f"{file}  {_size(file)}")
         if graph is not None:
             file = place / "model.onnx"
