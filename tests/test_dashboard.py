@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dashboard_keys as keys
 import numpy as np
+import own_environment
 import pytest
 import tiny_cifar10 as tiny_cifar10_files
 import wandb_server
@@ -36,12 +37,7 @@ def folder(tmp_path_factory):
 def environment(folder):
     """As that of every test, for what tests share."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("WANDB_")]:
-            patch.delenv(name)
-        for name in ("CACHE", "DATA", "CONFIG"):
-            patch.setenv(f"WANDB_{name}_DIR", str(folder / "wandb" / name.lower()))
-        patch.setenv("HOME", str(folder))
-        patch.setenv("WANDB_MODE", "offline")
+        own_environment.enter(patch, folder, wandb_mode="offline")
         yield patch
 
 

@@ -35,7 +35,8 @@ DIGITS = ["--data.source=digits", "--trainer.max_steps=30", "--trainer.val_check
 def run(tmp_path_factory):
     """A run of mnist on the digits, exported."""
     folder = tmp_path_factory.mktemp("exported")
-    assert main(["fit", "--config=mnist", *DIGITS, f"--runs={folder}", f"--data.root={folder}"]) == 0
+    options = [f"--runs={folder}", f"--data.root={folder}", "--wandb.mode=disabled"]
+    assert main(["fit", "--config=mnist", *DIGITS, *options]) == 0
     (run,) = folder.glob("*/*")
     assert main(["export", f"--run={run}"]) == 0
     return run
