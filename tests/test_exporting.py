@@ -288,6 +288,14 @@ def test_data_that_do_not_say_what_they_are_are_named(run, monkeypatch, capsys):
     assert capsys.readouterr().err == ("error: MNISTData does not say what an exported network is given: raw_inputs\n")
 
 
+def test_a_module_that_does_not_say_what_it_returns_is_named(run, monkeypatch, capsys):
+    monkeypatch.delattr(LitClassification, "says")
+    assert main(["export", f"--run={run}"]) == 2
+    assert capsys.readouterr().err == (
+        "error: LitClassification does not say what its predict_step returns by name: says\n"
+    )
+
+
 @pytest.mark.parametrize("format", ["safetensors", "onnx"])
 def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path, capsys, format):
     (tmp_path / "file").write_text("")

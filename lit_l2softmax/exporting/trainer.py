@@ -38,7 +38,8 @@ class ExportingTrainer(Trainer):
             format: which of the two.
 
         Raises:
-            ConfigError: where the data do not say what raw inputs are, or a package is missing.
+            ConfigError: where the data do not say what raw inputs are, or the module what it returns, or a package is
+                missing.
             RunError: where the checkpoint cannot be used, the data hold other classes out than its training did, or the
                 graph computes something else than the module, and then nothing is written; where a file cannot be.
         """
@@ -49,6 +50,8 @@ class ExportingTrainer(Trainer):
         inputs: RawInputs | None = getattr(datamodule, "raw_inputs", None)
         if inputs is None:
             raise ConfigError(f"{type(datamodule).__name__} does not say what an exported network is given: raw_inputs")
+        if not hasattr(model, "says"):
+            raise ConfigError(f"{type(model).__name__} does not say what its predict_step returns by name: says")
         served = Served(model, inputs)
         config, source = runs.shareable_config(checkpoint)
         metadata = words(served, datamodule, config, source)

@@ -45,7 +45,7 @@ def words(served: Served, data: Any, config: str, source: str | None) -> dict[st
                 "preprocessing": inputs.done,
             }
         ),
-        "outputs": json.dumps(getattr(served.module, "says", {})),
+        "outputs": json.dumps(served.says),
         "held_out": json.dumps(getattr(data, "held_out", None)),
         runs.CONFIG_KEY: config,
     }
