@@ -113,6 +113,12 @@ def test_a_dashboard_with_a_misspelt_metric_would_be_noticed(recorded):
         assert [one.key for one in asked if not recorded["mnist"][0].has(one)] == ["val/los", "train/images"]
 
 
+def test_a_dashboard_is_the_same_when_it_is_made_again():
+    made = Dashboard("a", "", classifying_by("MnistConvNet"), [Section("a", "", [panels.lines("l", "m")])], [])
+    first, second = ([one.spec for one in documents.documents("a", made)] for _ in range(2))
+    assert first == second
+
+
 @EACH
 def test_its_runs_are_those_of_its_family_alone(written, recorded, family, kind):
     run_sets = keys.run_sets(written[f"{family}.{kind}"])
