@@ -3,6 +3,7 @@
 Legend: N images, D features, C classes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +28,11 @@ class Angles:
 
     within: float
     between: float
+
+    @property
+    def spread(self) -> float:
+        """``within`` over ``between``; not a number where every class lies in one direction."""
+        return self.within / self.between if self.between else math.nan
 
 
 @dataclass(frozen=True)

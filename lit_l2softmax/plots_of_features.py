@@ -15,6 +15,7 @@ FEATURES_FILE = "features.csv"  # in a run's plots
 NORMS_FILE = "feature_norms.csv"
 FAR_OUT = 99.5  # per cent of the images are within a panel
 BINS = 180  # of a circle
+OUTSIDE = "outside a ring: how many of a class lie there, as a square root"
 REACH = 0.45  # of a ring's radius, which the highest bin outside it has
 
 Array = NDArray[np.float64]
@@ -28,7 +29,7 @@ def draw_features(axes: Axes, points: Array, labels: Sequence[str], names: Seque
     of_class = np.array(labels)
     lengths = np.hypot(*points.T)
     ring = np.ptp(lengths) < 1e-3 * lengths.max()
-    reach = lengths.max() * (1.08 + REACH) if ring else np.percentile(np.abs(points), FAR_OUT) * 1.1
+    reach = lengths.max() * (1.08 + REACH) if ring else np.percentile(np.abs(points), FAR_OUT) * 1.1 or 1.0
     for number, name in enumerate(names):
         mine, colour = points[of_class == name], f"C{number % 10}"
         axes.plot(*mine.T, ".", color=colour, markersize=2, markeredgewidth=0, rasterized=True)

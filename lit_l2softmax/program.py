@@ -12,7 +12,7 @@ LIGHTNING = {
 COMMANDS = LIGHTNING | {
     "sweep": "run every setting of a W&B sweep file side by side and compare them, without a server",
     "report": "write the page on which a run or a sweep is read, report.html in its folder, once more",
-    "dashboard": "make W&B workspaces and reports of every kind of run, online or as files",
+    "dashboard": "make W&B workspaces and reports of Systems 1 and 2, sweeps and benchmarks, online or as files",
     "list": "name every experiment with what it shows and should reach",
     "show": "print a demonstration that trains nothing, and draw its picture",
     "doctor": "say what is installed, what runs here and whether it computes what it should",

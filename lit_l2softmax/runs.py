@@ -109,7 +109,8 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
         weights, words = safe_weights.read(checkpoint)
         content: dict[str, Any] = {"state_dict": weights}
         if CONFIG_KEY in words:
-            content[CONFIG_KEY] = {"config": words[CONFIG_KEY], "data_source": None}
+            held_out = json.loads(words["held_out"])
+            content[CONFIG_KEY] = {"config": words[CONFIG_KEY], "data_source": None, "held_out": held_out}
         return _with_config(content, checkpoint)
     check(checkpoint)
     try:

@@ -1,6 +1,7 @@
 """Weights in a file that everybody reads and nobody executes, safetensors, whose every byte is known."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ def write(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]
     beside = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(plain, beside, {**metadata, _CHECKSUM: _checksum(plain)})
+        save_file(plain, beside, {**metadata, _CHECKSUM: _checksum(plain, metadata)})
         beside.replace(path)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
@@ -52,16 +53,16 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise RunError(f"{path} is damaged or not a file of safetensors: {' '.join(str(error).split())}") from error
-    if _CHECKSUM not in metadata:
+    if (checksum := metadata.pop(_CHECKSUM, None)) is None:
         raise RunError(f"{path} was not written by `lit_l2softmax export`: it carries no checksum")
-    if _checksum(weights) != metadata[_CHECKSUM]:
-        raise RunError(f"{path} is damaged: the checksum of its weights is another")
+    if _checksum(weights, metadata) != checksum:
+        raise RunError(f"{path} is damaged: the checksum of what it holds is another")
     return weights, metadata
 
 
-def _checksum(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of all names, types, shapes and bytes."""
-    digest = hashlib.sha256()
+def _checksum(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of all words, and of all names, types, shapes and bytes."""
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name in sorted(weights):
         weight = weights[name]
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())

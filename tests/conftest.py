@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "closed_network"))
 sys.modules.pop("sitecustomize", None)
+import own_environment  # noqa: E402
 import pytest  # noqa: E402
 import sitecustomize  # noqa: E402, F401 - closes the network of this process and of its children
 import tiny_cifar10 as tiny_cifar10_files  # noqa: E402
@@ -17,20 +18,12 @@ if not torch.cuda.is_available():  # kernels are interpreted, which Triton decid
 
 torch.set_warn_always(True)  # a warning that torch gives once a process would fail whichever test came first
 ROOT = Path(__file__).resolve().parents[1]
-_VARIABLE = "LIT_L2SOFTMAX_DATA"
-_REAL_DATA = os.environ.get(_VARIABLE)
+_REAL_DATA = os.environ.get(own_environment.DATA_VARIABLE)
 
 
 @pytest.fixture(autouse=True)
-def _caches_of_this_test(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(_VARIABLE, raising=False)
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("CACHE", "DATA", "CONFIG"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb" / name.lower()))
-    monkeypatch.setenv("HOME", str(tmp_path))  # where a person's W&B key may lie
-    monkeypatch.setenv("WANDB_MODE", "disabled")
+def _environment_of_this_test(tmp_path, monkeypatch):
+    own_environment.enter(monkeypatch, tmp_path, wandb_mode="disabled")
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +32,10 @@ def mnist_root():
     from lit_l2softmax.data import mnist_files  # not needed to test a kernel, nor there wherever one is
 
     if _REAL_DATA is None:
-        pytest.skip(f"${_VARIABLE} names no folder with MNIST")
+        pytest.skip(f"${own_environment.DATA_VARIABLE} names no folder with MNIST")
     root = Path(_REAL_DATA)
     if len(mnist_files.find(root)) < len(mnist_files.FILES):
-        pytest.skip(f"{root}, which ${_VARIABLE} names, has no MNIST")
+        pytest.skip(f"{root}, which ${own_environment.DATA_VARIABLE} names, has no MNIST")
     return root
 
 
@@ -62,7 +55,7 @@ def cifar10_root():
 
     root = Path(_REAL_DATA or "/nonexistent")
     if not (root / cifar10_files.FOLDER).is_dir():
-        pytest.skip(f"${_VARIABLE} names no folder with {cifar10_files.FOLDER}")
+        pytest.skip(f"${own_environment.DATA_VARIABLE} names no folder with {cifar10_files.FOLDER}")
     return root
 
 

@@ -25,6 +25,10 @@ def ranks(script, size, store, *arguments):
         )
         for rank in range(size)
     ]
-    said = [process.communicate(timeout=240)[1] for process in processes]
+    try:
+        said = [process.communicate(timeout=240)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     failed = [text for process, text in zip(processes, said, strict=True) if process.returncode]
     assert not failed, failed[0][-3000:]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dashboard_keys as keys
 import numpy as np
+import own_environment
 import pytest
 import tiny_cifar10 as tiny_cifar10_files
 import wandb_server
@@ -36,12 +37,7 @@ def folder(tmp_path_factory):
 def environment(folder):
     """As that of every test, for what tests share."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("WANDB_")]:
-            patch.delenv(name)
-        for name in ("CACHE", "DATA", "CONFIG"):
-            patch.setenv(f"WANDB_{name}_DIR", str(folder / "wandb" / name.lower()))
-        patch.setenv("HOME", str(folder))
-        patch.setenv("WANDB_MODE", "offline")
+        own_environment.enter(patch, folder, wandb_mode="offline")
         yield patch
 
 
@@ -115,6 +111,12 @@ def test_a_dashboard_with_a_misspelt_metric_would_be_noticed(recorded):
     for document in documents.documents("a", misspelt):
         asked = asked_by(json.loads(document.pretty()))
         assert [one.key for one in asked if not recorded["mnist"][0].has(one)] == ["val/los", "train/images"]
+
+
+def test_a_dashboard_is_the_same_when_it_is_made_again():
+    made = Dashboard("a", "", classifying_by("MnistConvNet"), [Section("a", "", [panels.lines("l", "m")])], [])
+    first, second = ([one.spec for one in documents.documents("a", made)] for _ in range(2))
+    assert first == second
 
 
 @EACH

@@ -1,19 +1,24 @@
 """Where features lie: angles and lengths against plain arithmetic, a run's pictures and a sweep's."""
 
 import csv
+import logging
 import math
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from report_pages import Page
-from run_records import result_of
+from run_records import result_of, wandb_of
 
 from lit_l2softmax import plots_of_features as plots
 from lit_l2softmax.__main__ import main
+from lit_l2softmax.callbacks import FeaturePictures
+from lit_l2softmax.classification import LitClassification
 from lit_l2softmax.data import MNISTData
 from lit_l2softmax.features import EASE, QUANTILES, angles, ease_names, lengths_by_ease
 from lit_l2softmax.layers import L2SoftmaxLoss
+from lit_l2softmax.loggers import RunCSVLogger
 from lit_l2softmax.networks import MnistConvNet
 from lit_l2softmax.sweeps.feature_charts import features_chart, norms_chart
 
@@ -43,6 +48,11 @@ def test_a_feature_that_is_no_number_has_no_angle():
     features = at(0, 10, 90, 100)
     features[1, 0] = math.nan
     assert math.isnan(angles(features, torch.tensor([0, 0, 1, 1])).within)
+
+
+def test_classes_in_one_direction_have_no_spread():
+    assert angles(at(-10, 10, 80, 100), torch.tensor([0, 0, 1, 1])).spread == pytest.approx(10 / 90)
+    assert math.isnan(angles(at(0, 0, 0, 0), torch.tensor([0, 0, 1, 1])).spread)
 
 
 def test_lengths_are_quantiles_of_the_images_that_are_as_easy():
@@ -113,6 +123,31 @@ def test_its_page_shows_both_pictures(run):
     assert "What was taken for what" in text
 
 
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
+@pytest.mark.parametrize(("feature", "drawn"), [(0.0, True), (3.0, True), (math.nan, False)])
+def test_a_network_that_has_died_is_tested_all_the_same(tmp_path, monkeypatch, feature, drawn):
+    monkeypatch.setattr(MnistConvNet, "forward", lambda _, images: images.new_full((len(images), 2), feature))
+    module = LitClassification(MnistConvNet(out_features=2), L2SoftmaxLoss(2, 10))
+    trainer = Trainer(
+        logger=RunCSVLogger(tmp_path),
+        callbacks=[FeaturePictures()],
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    (figures,) = trainer.test(module, MNISTData(source="digits"), verbose=False)
+    assert math.isfinite(figures["test/angular_spread"]) == (feature == 0)  # cosines of no direction are 0
+    assert (tmp_path / "plots" / "features.png").is_file() == drawn
+
+
+def test_wandb_has_both_pictures_and_says_nothing(fit, caplog):
+    run, printed = fit("plane_softmax", "--data.source=digits", "--trainer.max_steps=2", "--wandb.mode=offline")
+    assert printed.err == ""
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+    summary = wandb_of(run)["summary"]
+    assert [summary[f"test/{name}"]["count"] for name in ("features", "feature_norms")] == [1, 1]
+
+
 def test_a_head_of_more_features_is_refused_in_one_line(fit):
     callback = "--trainer.callbacks=lit_l2softmax.callbacks.FeaturePictures"
     _, printed = fit("mnist", *SHORT, callback, expect=2)
@@ -151,6 +186,14 @@ def test_lengths_are_shares_of_the_runs_own_median_in_means_over_seeds():
     (dots,) = (line for line in axes.lines if line.get_marker() == ".")
     assert dots.get_xydata().tolist() == [[0, 2], [0, 4]]
     assert any(set(line.get_ydata()) == {3.0} for line in axes.lines)
+
+
+def test_groups_stand_in_order_whichever_seed_has_them_and_features_of_no_length_have_no_share():
+    names = {"0": ["0.9 to 0.99", "all"], "1": ["0 to 0.5", "0.9 to 0.99", "all"]}
+    quantiles = {f"q{quantile:g}": "0" for quantile in QUANTILES}
+    lines = [{"variant": "v", "seed": seed, "probability": name} | quantiles for seed in names for name in names[seed]]
+    (axes,) = norms_chart(lines).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0 to 0.5", "0.9 to 0.99"]
 
 
 def test_a_network_of_no_features_is_refused():

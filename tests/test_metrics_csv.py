@@ -73,6 +73,26 @@ def test_a_new_column_that_could_not_be_written_is_one_the_next_time(tmp_path, d
     assert len(recwarn) == 1
 
 
+def test_a_disk_that_is_full_behind_a_new_column_takes_no_record_that_was_there(tmp_path, disk, recwarn, monkeypatch):
+    logger = RunCSVLogger(tmp_path)
+    for step in range(20):
+        logger.log_metrics({"loss": float(step)}, step)
+    rewrite = logger.experiment._rewrite_with_new_header
+
+    def rewritten(fieldnames):
+        disk.full = False
+        rewrite(fieldnames)
+        disk.full = True
+
+    monkeypatch.setattr(logger.experiment, "_rewrite_with_new_header", rewritten)
+    logger.log_metrics({"accuracy": 0.5}, 20)
+    assert steps_of(tmp_path) == [(step, f"{step:.1f}") for step in range(20)]
+    monkeypatch.undo()
+    logger.finish()
+    assert steps_of(tmp_path) == [*((step, f"{step:.1f}") for step in range(20)), (20, "")]
+    assert len(recwarn) == 1
+
+
 def test_a_file_that_could_not_be_begun_is_begun_later(tmp_path, disk, recwarn):
     logger = RunCSVLogger(tmp_path)
     disk.full = True

@@ -547,6 +547,9 @@ def test_features_are_kept_of_the_first_seed_and_their_lengths_of_all(tmp_path):
     assert kept == "variant,seed,label,x,y\nthe configuration,0,7,1.5,0\n"
     lines = (tmp_path / "sweep-norms.csv").read_text().splitlines()
     assert lines[1:] == [f"the configuration,{seed},all,9,1.5" for seed in "01"]
+    shutil.rmtree(tmp_path / "runs" / "0")  # a run that has failed
+    pictures.gather(tmp_path / "sweep.csv", tmp_path, there)
+    assert (tmp_path / "sweep-features.csv").read_text().splitlines()[1:] == ["the configuration,1,7,1.5,1"]
 
 
 @pytest.mark.parametrize("damaged", [b"", b"far\n0.5\n", b"far,tar\n0.5\n", b"far,tar\n0.5,\xff\n"])

@@ -147,12 +147,22 @@ def test_prediction_names_the_digits_that_were_trained(run, data, tmp_path, caps
     assert said == data.class_names[label]
 
 
-@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+@pytest.mark.parametrize("command", ["test", "validate", "predict", "export"])
 @pytest.mark.parametrize("changed", ["--seed_everything=3", "--data.held_out=[0,1,2,3,4]"])
 def test_classes_that_were_trained_are_never_taken_for_held_out(run, data, command, changed, capsys):
     assert main([command, f"--run={run}", changed]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"last.ckpt was trained without classes {', '.join(map(str, data.held_out))}, these data hold " in line
+    assert not (run / "export").exists()
+
+
+def test_exported_weights_know_which_classes_they_never_saw(run, data, tmp_path, capsys):
+    assert main(["export", f"--run={run}", f"--folder={tmp_path}", "--format=safetensors"]) == 0
+    exported = f"--ckpt_path={tmp_path / 'model.safetensors'}"
+    assert main(["test", exported]) == 0
+    assert f"test/eer {result_of(run)['test/eer']:.4f}" in capsys.readouterr().out
+    assert main(["test", exported, "--seed_everything=3"]) == 2
+    assert f"was trained without classes {', '.join(map(str, data.held_out))}, these" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,10 @@ def end_services():
 
     impatience = threading.Timer(2, kill)
     impatience.start()
-    wandb.teardown()
+    try:
+        wandb.teardown()
+    except SystemExit:  # W&B's word for a service that was killed, with which it leaves off
+        wandb.teardown()
     impatience.cancel()
     impatience.join()
 

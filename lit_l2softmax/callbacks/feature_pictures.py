@@ -25,7 +25,8 @@ class FeaturePictures(Callback):
     ``plots/features.png`` shows the features as the classifier sees them, on their ring where there is a constraint;
     ``plots/feature_norms.png`` how long they are before it, by the probability of an image's own class. A CSV file of
     the same name has the numbers of each. Recorded are ``test/within_class_angle`` and ``test/between_class_angle``,
-    degrees (``features.Angles``), and ``test/angular_spread``, their ratio: the smaller, the tighter.
+    degrees (``features.Angles``), and ``test/angular_spread``, their ratio: the smaller, the tighter. Features that are
+    no numbers are not drawn.
 
     It wants a module with a ``network`` and a ``head`` of two features.
 
@@ -76,16 +77,17 @@ class FeaturePictures(Callback):
             {
                 "test/within_class_angle": found.within,
                 "test/between_class_angle": found.between,
-                "test/angular_spread": found.within / found.between,
+                "test/angular_spread": found.spread,
             },
             sync_dist=True,
         )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes files and pictures."""
-        if (folder := record_folder(trainer)) is None:
-            return
+        folder = record_folder(trainer)
         features, constrained, mine, labels = self._tested
+        if folder is None or not features.isfinite().all():
+            return
         folder /= "plots"
         folder.mkdir(exist_ok=True)
         names: list[str] = cast(Any, pl_module).class_names
@@ -93,7 +95,7 @@ class FeaturePictures(Callback):
         points = constrained[: self.images].double().numpy()
         rows = ((name, *(f"{number:.5g}" for number in point)) for name, point in zip(called, points, strict=True))
         _write(folder / plots.FEATURES_FILE, ("label", "x", "y"), rows)
-        title = f"features of {len(called):,} test images"
+        title = f"features of {len(called):,} test images\n{plots.OUTSIDE}"
         plots.save_features(folder / "features.png", points, called, names, title)
 
         groups = dict(zip(ease_names(), lengths_by_ease(features, mine), strict=True))
@@ -106,8 +108,9 @@ class FeaturePictures(Callback):
         plots.save_norms(folder / "feature_norms.png", lengths, "lengths before the head's constraint (images)")
         for logger in trainer.loggers:
             if isinstance(logger, RunWandbLogger):
-                pictures = [str(folder / f"{name}.png") for name in ("features", "feature_norms")]
-                logger.log_pictures("test/features", pictures, ["features", "their lengths"], trainer.global_step)
+                for name, caption in (("features", "features"), ("feature_norms", "their lengths")):
+                    # One by one: W&B warns of pictures of several sizes under one key.
+                    logger.log_pictures(f"test/{name}", [str(folder / f"{name}.png")], [caption], trainer.global_step)
 
 
 def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,11 +1,10 @@
 """System 2: the averaged network of TensorFlow's CIFAR-10 tutorial, and what goes on inside it."""
 
 from .dashboard import Dashboard, Section
-from .panels import SHARE, bars, confusion, differences, histogram, lines, pictures
+from .panels import SHARE, bars, confusion, differences, histogram, lines, of_each_class, pictures
 from .runs import classifying_by
 
-NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-CLASSES = [f"test/class_accuracy/{name}" for name in NAMES]
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 RECTIFIED = [f"network.{layer}" for layer in ("conv1", "conv2", "local3", "local4")]
 WEIGHTS = [f"{layer}.weight" for layer in (*RECTIFIED, "head")]
 PENALTIES = [f"train/penalty/network.{layer}.weight" for layer in ("local3", "local4")]
@@ -83,7 +82,7 @@ DASHBOARD = Dashboard(
             "least probability.",
             [
                 confusion("test/confusion_matrix", "test images: the true class, and what it was taken for"),
-                bars("accuracy of each class", *CLASSES, limits=SHARE),
+                of_each_class("accuracy of each class", CLASSES),
                 pictures("training images", "train/images", columns=3),
                 pictures("worst mistakes", "test/mistakes", columns=4),
             ],

@@ -1,5 +1,6 @@
 """A dashboard as what W&B keeps of it: a workspace and a report, the same bytes each time."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,7 @@ class Document:
 
 def documents(family: str, dashboard: Dashboard) -> list[Document]:
     """The workspace and the report of a family; W&B's random ids give way to ones that its name and place decide."""
+    dashboard = copy.deepcopy(dashboard)  # laid out for a report, a panel is another in the next workspace
     for place, panel in enumerate(_panels(dashboard)):
         panel._id = _id(family, "panel", str(place))
     return [_workspace(family, dashboard), _report(family, dashboard)]

@@ -1,10 +1,8 @@
 """System 1: what the constraint does to a training on MNIST."""
 
 from .dashboard import Dashboard, Section
-from .panels import SHARE, bars, confusion, differences, lines, pictures
+from .panels import bars, confusion, differences, lines, of_each_class, pictures
 from .runs import classifying_by
-
-CLASSES = [f"test/class_accuracy/{digit}" for digit in range(10)]
 
 DASHBOARD = Dashboard(
     title="System 1: the L2-constrained softmax on MNIST",
@@ -49,7 +47,7 @@ DASHBOARD = Dashboard(
             "Which digit was taken for which, and the images whose own class got the least probability.",
             [
                 confusion("test/confusion_matrix", "test images: the true digit, and what it was taken for"),
-                bars("accuracy of each digit", *CLASSES, limits=SHARE),
+                of_each_class("accuracy of each digit", "0123456789"),
                 pictures("worst mistakes", "test/mistakes", columns=4),
             ],
         ),

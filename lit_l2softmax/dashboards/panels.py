@@ -1,5 +1,7 @@
 """The panels that dashboards are made of, so that one of a family's file is a line."""
 
+from collections.abc import Iterable
+
 import wandb_workspaces.reports.v2 as wr
 
 STEPS = "trainer/global_step"  # W&B's own step counts records, of which several belong to one optimiser step
@@ -34,6 +36,11 @@ def bars(title: str, *metrics: str, limits: Limits = ANY) -> wr.BarPlot:
     return wr.BarPlot(
         title=title, metrics=list(metrics), range_x=limits, groupby_aggfunc="mean", groupby_rangefunc="stderr"
     )
+
+
+def of_each_class(title: str, names: Iterable[str]) -> wr.BarPlot:
+    """The accuracy of each class, as a test's mistakes are recorded."""
+    return bars(title, *(f"test/class_accuracy/{name}" for name in names), limits=SHARE)
 
 
 def scatter(title: str, x: str | wr.Config, y: str, limits: Limits = ANY) -> wr.ScatterPlot:

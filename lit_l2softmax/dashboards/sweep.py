@@ -5,13 +5,12 @@ import wandb_workspaces.reports.v2 as wr
 from lit_l2softmax.shipped import sweeps
 
 from .dashboard import Dashboard, Section
-from .panels import SHARE, bars, coordinates, importance, lines, scatter
+from .panels import SHARE, bars, coordinates, importance, lines, of_each_class, scatter
 from .runs import of_groups
 
 NAMES = [name for name in sweeps() if name.startswith("mnist_alpha")]
 HEAD = "model.init_args.head.init_args"  # in a run's configuration
 ALPHA = f"{HEAD}.alpha"
-CLASSES = [f"test/class_accuracy/{digit}" for digit in range(10)]
 
 DASHBOARD = Dashboard(
     title="The sweeps over alpha",
@@ -72,7 +71,7 @@ DASHBOARD = Dashboard(
             ],
         ),
         Section(
-            "Digits", "Which digits gain by the constraint.", [bars("accuracy of each digit", *CLASSES, limits=SHARE)]
+            "Digits", "Which digits gain by the constraint.", [of_each_class("accuracy of each digit", "0123456789")]
         ),
     ],
 )

@@ -15,7 +15,8 @@ class Served(nn.Module):
     So nobody has to do it again, and differently.
 
     Args:
-        module: whose ``predict_step`` returns tensors by name; evaluated, not trained.
+        module: whose ``predict_step`` returns tensors by name, of which its ``says`` has the meanings; evaluated, not
+            trained.
         inputs: what it is given.
         dtype: that everything is computed in.
     """
@@ -26,9 +27,15 @@ class Served(nn.Module):
         self.eval()
 
     @property
+    def says(self) -> dict[str, str]:
+        """What ``forward`` returns, in its order, by name, in words."""
+        said: dict[str, str] = cast(Any, self.module).says
+        return said
+
+    @property
     def output_names(self) -> list[str]:
         """The names of what ``forward`` returns, in its order."""
-        return list(cast(Any, self.module).says)
+        return list(self.says)
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """Every tensor that ``predict_step`` returns of ``raw`` ``(N, *)``, in the order of their names."""

@@ -28,7 +28,7 @@ class ExportingTrainer(Trainer):
         folder: str | None = None,
         format: Format = "all",
     ) -> None:
-        """Writes a checkpoint's weights as safetensors and its network as ONNX, and prints where.
+        """Writes a checkpoint's weights as safetensors and its network, in float32, as ONNX, and prints where.
 
         Args:
             model: a module that the weights fit.
@@ -38,15 +38,20 @@ class ExportingTrainer(Trainer):
             format: which of the two.
 
         Raises:
-            ConfigError: where the data do not say what raw inputs are, or a package is missing.
-            RunError: where the checkpoint cannot be used, a file cannot be written, or the graph computes something
-                else than the module; then none is written.
+            ConfigError: where the data do not say what raw inputs are, or the module what it returns, or a package is
+                missing.
+            RunError: where the checkpoint cannot be used, the data hold other classes out than its training did, or the
+                graph computes something else than the module, and then nothing is written; where a file cannot be.
         """
         checkpoint = Path(ckpt_path)
-        runs.load_weights(model, checkpoint)
+        runs.check_held_out(checkpoint, getattr(datamodule, "held_out", None))
+        weights = runs.check_weights(model, checkpoint)
+        model.load_state_dict(weights)
         inputs: RawInputs | None = getattr(datamodule, "raw_inputs", None)
         if inputs is None:
             raise ConfigError(f"{type(datamodule).__name__} does not say what an exported network is given: raw_inputs")
+        if not hasattr(model, "says"):
+            raise ConfigError(f"{type(model).__name__} does not say what its predict_step returns by name: says")
         served = Served(model, inputs)
         config, source = runs.shareable_config(checkpoint)
         metadata = words(served, datamodule, config, source)
@@ -57,8 +62,8 @@ class ExportingTrainer(Trainer):
             comparison = compared(served, graph)
             if not comparison.right:
                 raise RunError(
-                    f"the ONNX graph is {comparison.graph / comparison.module:.3g} times as far off as PyTorch; "
-                    "nothing was written; --format=safetensors leaves it out"
+                    f"the error of the ONNX graph is {comparison.graph:.1e}, PyTorch's own {comparison.module:.1e}, "
+                    "and twice that is trusted; nothing was written; --format=safetensors leaves it out"
                 )
             shape = " x ".join(["N", *map(str, inputs.shape)])
             dtype = str(inputs.dtype).removeprefix("torch.")
@@ -67,7 +72,7 @@ class ExportingTrainer(Trainer):
                 f"run by ONNX Runtime, its error is {comparison.graph:.1e}, PyTorch's {comparison.module:.1e}"
             )
         if format != "onnx":
-            safe_weights.write(file := place / f"model{safe_weights.SUFFIX}", model.state_dict(), metadata)
+            safe_weights.write(file := place / f"model{safe_weights.SUFFIX}", weights, metadata)
             print(f"{file}  {_size(file)}")
         if graph is not None:
             file = place / "model.onnx"

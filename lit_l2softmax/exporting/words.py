@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from lit_l2softmax import __version__
+from lit_l2softmax import __version__, runs
 
 from .served import Served
 
@@ -18,7 +18,8 @@ def words(served: Served, data: Any, config: str, source: str | None) -> dict[st
     - ``input``: its name, dtype and shape, what has to be true of it (``wanted``), and the preprocessing that the ONNX
       graph does itself and that users of the weights alone have to do (``preprocessing``)
     - ``outputs``: names and meanings
-    - ``config_key``: the configuration, as YAML, that rebuilds the module
+    - ``held_out``: the classes that the training data held out, null where they held none out
+    - ``lit_l2softmax_config``: the configuration, as YAML, that rebuilds the module
 
     Args:
         served: the module.
@@ -44,6 +45,7 @@ def words(served: Served, data: Any, config: str, source: str | None) -> dict[st
                 "preprocessing": inputs.done,
             }
         ),
-        "outputs": json.dumps(getattr(served.module, "says", {})),
-        "lit_l2softmax_config": config,
+        "outputs": json.dumps(served.says),
+        "held_out": json.dumps(getattr(data, "held_out", None)),
+        runs.CONFIG_KEY: config,
     }

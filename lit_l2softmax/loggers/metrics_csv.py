@@ -19,6 +19,7 @@ class _MetricsWriter(ExperimentWriter):
     """Goes on with the file where there is one, as there is of a run that is resumed."""
 
     refusal: str | None = None  # why the last records could not be written
+    _whole: int | None = None  # bytes of whole rows in the file; None where there is no file
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir=log_dir)
@@ -36,20 +37,21 @@ class _MetricsWriter(ExperimentWriter):
         writer.writeheader()
         writer.writerows(rows)
         write_whole(file, text.getvalue())
+        self._whole = file.stat().st_size
 
     def save(self) -> None:
         """Writes the records that are not written yet; where they cannot be, they wait, and one warning says so."""
         file, keys = Path(self.metrics_file_path), [*self.metrics_keys]
-        size = file.stat().st_size if file.is_file() else None
+        self._whole = file.stat().st_size if file.is_file() else None
         try:
             super().save()
         except OSError as error:
             self.metrics_keys = keys
             with suppress(OSError):
-                if size is None:
+                if self._whole is None:
                     file.unlink(missing_ok=True)
                 else:
-                    os.truncate(file, size)  # a row that was cut off would spoil the next one
+                    os.truncate(file, self._whole)  # a row that was cut off would spoil the next one
             if self.refusal is None:
                 rank_zero_warn(
                     f"{file} cannot be written ({error.strerror}); training goes on, its records wait until it can"

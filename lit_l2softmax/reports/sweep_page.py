@@ -13,15 +13,13 @@ from .svg import inline
 def write(folder: Path, found: Sequence[rows.Row]) -> Path:
     """Writes ``report.html`` of a sweep's rows into its folder and returns its path."""
     good = [row for row in found if row.value is not None]
-    head, *body = table.cells(found)
     return page.write(
         folder,
         "sweep.html",
         title=found[0].sweep,
         metric=found[0].metric,
         stands_on=[line.replace("`", "") for line in table.stands_on(found)],
-        head=head,
-        body=body,
+        variants=table.cells(found),
         explained=table.EXPLAINED,
         others=table.others(found),
         others_title=table.OTHERS,

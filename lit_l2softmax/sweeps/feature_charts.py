@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lit_l2softmax.features import QUANTILES
-from lit_l2softmax.plots_of_features import draw_features, draw_legend, draw_norms
+from lit_l2softmax.features import QUANTILES, ease_names
+from lit_l2softmax.plots_of_features import OUTSIDE, draw_features, draw_legend, draw_norms
 
 Lines = Sequence[Mapping[str, str]]
 COLUMNS = 3
@@ -25,8 +25,7 @@ def features_chart(lines: Lines) -> Figure:
     for panel in panels[len(of_variant) :]:
         panel.remove()
     figure.suptitle(
-        "features of test images as the classifier sees them, one seed\n"
-        "outside a ring: how many of a class lie there, as a square root",
+        f"features of test images as the classifier sees them, one seed\n{OUTSIDE}",
         fontsize=9,
     )
     draw_legend(figure, names)
@@ -43,12 +42,12 @@ def norms_chart(lines: Lines) -> Figure:
     panels = figure.subplots(1, len(of_variant), sharey=True, squeeze=False)[0]
     for panel, (variant, mine) in zip(panels, of_variant.items(), strict=True):
         whole = {line["seed"]: float(line["q0.5"]) for line in mine if line["probability"] == "all"}
-        groups: dict[str, list[list[float]]] = {}
+        groups: dict[str, list[list[float]]] = {name: [] for name in ease_names() if name != "all"}
         for line in mine:
             if line["probability"] != "all":
-                quantiles = [float(line[f"q{quantile:g}"]) / whole[line["seed"]] for quantile in QUANTILES]
-                groups.setdefault(line["probability"], []).append(quantiles)
-        draw_norms(panel, groups, variant)
+                lengths = np.array([float(line[f"q{quantile:g}"]) for quantile in QUANTILES])
+                groups[line["probability"]].append((lengths / (whole[line["seed"]] or np.nan)).tolist())
+        draw_norms(panel, {name: runs for name, runs in groups.items() if runs}, variant)
     panels[0].set_ylabel("length / the run's median", fontsize=9)
     figure.supxlabel("probability of the image's own class", fontsize=9)
     figure.suptitle(

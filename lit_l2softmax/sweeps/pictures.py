@@ -33,7 +33,7 @@ class Picture:
     Attributes:
         left: the file that runs leave for it.
         draw: what draws the lines of all of them.
-        every_seed: whether it is of all seeds, or of each variant's first alone.
+        every_seed: whether it is of all seeds, or of each variant's first alone that has left something.
     """
 
     left: str
@@ -64,12 +64,14 @@ def gather(file: Path, folder: Path, rows: Sequence[Row]) -> None:
         head: list[str] = []
         lines: list[list[str]] = []
         for variant, of in variants(rows).items():
-            for row in of if picture.every_seed else of[:1]:
+            for row in of:
                 path = folder / row.run / "plots" / picture.left
                 if not path.is_file():
                     continue
                 head, found = _left(path, head)
                 lines += [[variant, row.seed, *line] for line in found]
+                if not picture.every_seed:
+                    break
         if not lines:
             place(file, name).unlink(missing_ok=True)
             continue
