@@ -150,11 +150,12 @@ class LitClassification(LightningModule):
         # Of classes that are spread over processes there are too many for a score of each.
         logits = None if self._head.spreads_classes else self._head.logits(features)
         classes, probability = self._head.most_probable(features) if logits is None else most_probable(logits)
-        self.accuracy.update(classes, labels)
+        if len(labels):  # of a batch of few rows a process may have none, with which torchmetrics cannot do
+            self.accuracy.update(classes, labels)
+            # torchmetrics gives a probability of exactly 1 a bin of its own.
+            self.calibration_error.update(probability.float().clamp_max(1 - 2**-24), classes == labels)
         self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels))
         self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
-        # torchmetrics gives a probability of exactly 1 a bin of its own.
-        self.calibration_error.update(probability.float().clamp_max(1 - 2**-24), classes == labels)
         self.log(f"{stage}/calibration_error", self.calibration_error, on_epoch=True)
         self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum")
         return classes if logits is None else logits
