@@ -1,7 +1,7 @@
 """A training by Lightning that every rank of a group takes part in: a script, one process a rank.
 
-``python class_parallel_fit_ranks.py RANK WORLD_SIZE FILE STEPS OPTIMISER FROM TO``: goes on from the checkpoint FROM (or
-from first weights in the file FROM), saves the checkpoint TO and, beside it, what a validation says.
+``python class_parallel_fit_ranks.py RANK WORLD_SIZE FILE STEPS OPTIMISER FROM TO``: goes on from the checkpoint FROM,
+or from first weights in that file, saves the checkpoint TO and, beside it, what a validation says.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What every rank of a group checks of a head whose classes are spread: a script, one process a rank.
 
-``python class_parallel_head_ranks.py RANK WORLD_SIZE FILE CLASSES_OVER ...``, started by ``test_class_parallel_head.py``.
+``python class_parallel_head_ranks.py RANK WORLD_SIZE FILE CLASSES_OVER ...``
 """
 
 import copy
@@ -219,7 +219,7 @@ def main(rank, world_size, store, overs):
     for over in overs:
         for number, (name, options) in enumerate(HEADS.items()):
             for called, split in SPLITS.items():
-                if sum(split[0][:world_size]) == 0 or world_size == 2 and called.endswith("ignored"):
+                if sum(split[0][:world_size]) == 0 or (world_size == 2 and called.endswith("ignored")):
                     continue
                 optimiser = list(OPTIMISERS)[number % len(OPTIMISERS)]
                 try:
@@ -230,7 +230,9 @@ def main(rank, world_size, store, overs):
         check_bad_labels(over)
         check_half_types(over)
     if world_size > 1:
-        with pytest.raises(ValueError, match=f"classes_over={world_size + 1} does not divide the {world_size} processes"):
+        with pytest.raises(
+            ValueError, match=f"classes_over={world_size + 1} does not divide the {world_size} processes"
+        ):
             ClassParallelL2SoftmaxLoss(3, 9, classes_over=world_size + 1).take_share()
     dist.barrier()
     dist.destroy_process_group()
