@@ -10,8 +10,9 @@ from torchmetrics.classification import BinaryCalibrationError, MulticlassAccura
 from .callbacks import ExponentialMovingAverage, MistakeReport
 from .class_parallel_strategy import ClassParallelStrategy
 from .errors import ConfigError, DataError
-from .layers import MostProbable, most_probable
+from .layers import IGNORED, MostProbable, most_probable
 from .penalties import WeightPenalty, penalised
+from .processes import share, weighted
 
 
 class Head(Protocol):
@@ -121,7 +122,8 @@ class LitClassification(LightningModule):
         """The mean ``loss`` of a batch, and by name, detached, all ``losses`` that are added up in it."""
         images, labels = batch
         features = self.network(images)
-        objective = penalised("cross_entropy", self._loss(features, labels), self.penalty, self)
+        counted = share(self._head.counted(labels), labels.device)
+        objective = penalised("cross_entropy", weighted(self._loss(features, labels), counted), self.penalty, self)
         losses = {name: term.detach() for name, term in objective.items()}
         # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one. Which
         # these are is for Lightning to say: after a resumption its count of batches and global_step may differ.
@@ -131,16 +133,18 @@ class LitClassification(LightningModule):
 
     @torch.no_grad()
     def _record(self, features: Tensor, labels: Tensor, losses: dict[str, Tensor]) -> None:
-        self.log("train/loss", losses["loss"], prog_bar=True)
-        accuracy = (self._head.most_probable(features).classes == labels).float().mean()
-        self.log("train/accuracy", accuracy, prog_bar=True)
+        self.log("train/loss", losses["loss"], prog_bar=True, sync_dist=True)
+        mine = share((labels != IGNORED).sum(), labels.device)
+        right = (self._head.most_probable(features).classes == labels)[labels != IGNORED]
+        self.log("train/accuracy", weighted(right.float().mean(), mine), prog_bar=True, sync_dist=True)
         self.log_dict(
             {f"train/{name}": term for name, term in losses.items() if name != "loss"}
             | {
-                "train/feature_norm": features.float().norm(dim=1).mean(),
+                "train/feature_norm": weighted(features.float().norm(dim=1)[labels != IGNORED].mean(), mine),
                 "train/alpha": torch.as_tensor(self._head.alpha),
                 "train/learning_rate": torch.as_tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
-            }
+            },
+            sync_dist=True,
         )
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
@@ -150,14 +154,16 @@ class LitClassification(LightningModule):
         # Of classes that are spread over processes there are too many for a score of each.
         logits = None if self._head.spreads_classes else self._head.logits(features)
         classes, probability = self._head.most_probable(features) if logits is None else most_probable(logits)
-        if len(labels):  # of a batch of few rows a process may have none, with which torchmetrics cannot do
+        if len(labels):
             self.accuracy.update(classes, labels)
             # torchmetrics gives a probability of exactly 1 a bin of its own.
             self.calibration_error.update(probability.float().clamp_max(1 - 2**-24), classes == labels)
-        self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels))
+        else:  # another process has the rows of this batch
+            loss = torch.zeros_like(loss)
+        self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
         self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
         self.log(f"{stage}/calibration_error", self.calibration_error, on_epoch=True)
-        self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum")
+        self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum", sync_dist=True)
         return classes if logits is None else logits
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

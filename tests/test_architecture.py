@@ -45,7 +45,7 @@ LAYERS = [
     ["networks"],
     ["dashboards", "data", "loggers", "runs", "demos"],
     ["callbacks", "exporting", "resuming", "sweeps"],
-    ["arguments"],
+    ["arguments", "launching"],
     ["reports"],
     ["commands"],
     ["classification", "regression"],
