@@ -50,6 +50,7 @@ from .callbacks import (
     TerminalProgress,
     TrainingMonitor,
 )
+from .class_parallel_strategy import ClassParallelStrategy
 from .data.pictures import Ink
 from .durable_checkpoints import DurableCheckpointIO
 from .errors import ConfigError, NonFiniteError, RunError
@@ -190,9 +191,14 @@ class LitCLI(LightningCLI):
                 f"several processes train by --trainer.strategy=ddp, not by {type(strategy).__name__}; "
                 "ddp_spawn and its like cannot continue a run"
             )
-        if getattr(getattr(self.model, "head", None), "of_whole_batches", False):
+        head = getattr(self.model, "head", None)
+        if getattr(head, "spreads_classes", False) and not isinstance(strategy, ClassParallelStrategy):
             raise ConfigError(
-                f"{type(self.model.head).__name__} constrains whole batches, which several processes would share: "
+                f"{type(head).__name__} spreads classes over processes: --trainer.strategy=class_parallel"
+            )
+        if getattr(head, "of_whole_batches", False):
+            raise ConfigError(
+                f"{type(head).__name__} constrains whole batches, which several processes would share: "
                 "--trainer.devices=1"
             )
 

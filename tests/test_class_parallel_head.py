@@ -7,6 +7,17 @@ import pytest
 import torch
 from class_parallel_head_ranks import TRUE64
 from gloo_ranks import ranks
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+
+from lit_l2softmax import class_parallel_head, class_parallel_strategy
+from lit_l2softmax.__main__ import main
+from lit_l2softmax.callbacks import ExponentialMovingAverage
+from lit_l2softmax.class_parallel_head import ClassParallelL2SoftmaxLoss, gradient_norm, whole_shapes
+from lit_l2softmax.class_parallel_strategy import ClassParallelStrategy
+from lit_l2softmax.classification import LitClassification
+from lit_l2softmax.errors import ConfigError, RunError
+from lit_l2softmax.layers import L2SoftmaxLoss, TutorialL2SoftmaxHead, most_probable
+from lit_l2softmax.penalties import WeightPenalty
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:.*{message}") for message in ("does not have many workers", "LeafSpec")
@@ -91,3 +102,141 @@ def test_a_checkpoint_of_any_number_of_processes_is_that_of_another(alone, tmp_p
     on(2, 2, optimiser, folder / "first.pt", tmp_path / "two.ckpt")
     on(3, 4, optimiser, tmp_path / "two.ckpt", tmp_path / "three.ckpt")
     same(tmp_path / "three.ckpt", folder / f"{optimiser}-4.ckpt")
+
+
+def spread(**options):
+    torch.manual_seed(3)
+    return ClassParallelL2SoftmaxLoss(**{"in_features": 5, "num_classes": 9, **options})
+
+
+def test_in_one_process_it_is_the_head_of_one_process():
+    """Also when the optimiser was made before it had weights."""
+    head = spread(learn_alpha=True)
+    assert head.weight.is_meta
+    assert whole_shapes(head) == {"weight": (9, 5), "bias": (9,), "alpha": ()}
+    before = list(head.parameters())
+    optimiser = torch.optim.SGD(head.parameters(), lr=0.1, momentum=0.9)
+    x, y = torch.randn(6, 5), torch.tensor([0, 8, 3, -100, 1, 1])
+    assert head.logits(x).shape == (6, 9)
+    assert all(map(lambda one, other: one is other, before, head.parameters()))
+    other = L2SoftmaxLoss(5, 9, learn_alpha=True)
+    other.load_state_dict(head.state_dict())
+    true = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(3):
+        for one, stepping in ((head, optimiser), (other, true)):
+            stepping.zero_grad()
+            one(x, y).backward()
+            stepping.step()
+    for name, weight in other.state_dict().items():
+        assert torch.equal(head.state_dict()[name], weight)
+    found, expected = head.most_probable(x), other.most_probable(x)
+    assert torch.equal(found.classes, expected.classes)
+    torch.testing.assert_close(found.probability, expected.probability)
+    assert torch.equal(gradient_norm(head, head.parameters()), gradient_norm(other, other.parameters()))
+    spread(learn_alpha=True).load_state_dict(other.state_dict())
+    assert repr(spread(classes_over=1)).endswith("(5, 9, alpha=16, classes over 1 processes)")
+
+
+def test_most_probable_looks_at_some_classes_after_others(monkeypatch):
+    monkeypatch.setattr(class_parallel_head, "SCORES", 8)  # of six rows one class at once
+    for options in ({}, {"normalize_weight": True, "angular_margin": 0.5}):
+        head = spread(**options)
+        with torch.no_grad():
+            for parameter in head.to("cpu").parameters():
+                parameter.normal_()
+            head.weight[7] = head.weight[2]  # of two with the same score the first
+        if head.bias is not None:
+            head.bias.data[7] = head.bias.data[2]
+        x = torch.cat([torch.randn(5, 5), head.weight[2:3].detach()])
+        found, expected = head.most_probable(x), most_probable(head.logits(x))
+        assert torch.equal(found.classes, expected.classes)
+        assert found.classes[5] == 2
+        torch.testing.assert_close(found.probability, expected.probability.detach())
+    assert head.most_probable(x[:0]).classes.shape == (0,)
+
+
+@pytest.mark.parametrize("head", [L2SoftmaxLoss(5, 9), L2SoftmaxLoss(5, 9, alpha=0), TutorialL2SoftmaxHead(5, 9)])
+def test_every_head_says_what_is_most_probable(head):
+    x = torch.randn(4, 5)
+    probability, classes = head.logits(x).softmax(1).max(1)
+    found = head.most_probable(x)
+    assert torch.equal(found.classes, classes)
+    torch.testing.assert_close(found.probability, probability)
+    assert head.counted(torch.tensor([3, -100, 0])) == 2
+    assert not head.spreads_classes
+
+
+def test_first_weights_are_glorots_or_a_cut_normal_and_a_seeds():
+    head = spread(num_classes=3000, in_features=40).to("cpu")
+    bound = (6 / 3040) ** 0.5
+    assert 0.999 * bound < head.weight.abs().max() <= bound
+    # Of 120,000: five deviations of the deviation of a uniform distribution.
+    assert abs(float(head.weight.detach().std()) / bound * 3**0.5 - 1) < 5 * 0.45 / 120_000**0.5
+    assert torch.equal(head.weight, spread(num_classes=3000, in_features=40).to("cpu").weight)
+    assert len(head.weight.unique(dim=0)) == 3000
+    cut = spread(num_classes=3000, weight_std=0.1).to("cpu").weight
+    assert 0.19 < cut.abs().max() <= 0.2
+    before = head.weight.clone()
+    head.reset_parameters()
+    assert (head.weight != before).float().mean() > 0.99
+    assert spread().double().weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0}, "alpha=0 is the plain softmax, which L2SoftmaxLoss has"),
+        ({"alpha": -1}, "alpha must be 0"),
+        ({"classes_over": 0}, "classes_over must be at least 1, got 0"),
+        ({"cosine_margin": 0.3}, "need normalize_weight=True"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(options, message):
+    with pytest.raises(ValueError, match=message):
+        spread(**options)
+
+
+def test_more_classes_over_processes_than_there_are_is_refused_when_that_is_known():
+    with pytest.raises(ValueError, match="classes_over=2 does not divide the 1 processes"):
+        spread(classes_over=2).to("cpu")
+
+
+def test_a_bad_label_is_named_in_one_process_too():
+    with pytest.raises(IndexError, match=r"target\[1\] is 9"):
+        spread()(torch.ones(2, 5), torch.tensor([0, 9]))
+
+
+class Given:
+    """A trainer of two processes, as far as the strategy looks at it."""
+
+    world_size = 2
+
+    def __init__(self, *callbacks):
+        self.callbacks = list(callbacks)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "penalty", "precision", "message"),
+    [
+        ([ExponentialMovingAverage()], None, Precision(), "no averages are kept .* --model.ema_decay=null"),
+        ([], WeightPenalty(["head.weight"], l2=0.1), Precision(), "penalty: head.weight is spread over processes"),
+        ([], None, MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu")), "--trainer.precision=bf16-mixed"),
+    ],
+)
+def test_what_knows_of_no_shards_is_refused(callbacks, penalty, precision, message):
+    strategy = ClassParallelStrategy(precision_plugin=precision)
+    strategy.model = LitClassification(torch.nn.Linear(2, 5), spread(), penalty=penalty)
+    with pytest.raises(ConfigError, match=message):
+        strategy.setup(Given(*callbacks))
+
+
+def test_an_optimiser_whose_state_has_another_shape_is_refused():
+    with pytest.raises(RunError, match=r"the optimiser's row_var of a weight \(9, 5\) is \(9, 1\)"):
+        class_parallel_strategy._is_of(torch.ones(9, 5), "row_var", torch.ones(9, 1))
+
+
+def test_the_command_line_refuses_another_strategy_before_it_starts_processes(capsys):
+    options = ["--data.identities=100", "--model.head.num_classes=100", "--data.validation=10"]
+    assert main(["fit", "--config=faces_synthetic", "--trainer.strategy=ddp", "--wandb.mode=disabled", *options]) == 2
+    error = capsys.readouterr().err
+    assert "ClassParallelL2SoftmaxLoss spreads classes over processes: --trainer.strategy=class_parallel" in error
