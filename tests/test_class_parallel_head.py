@@ -1,6 +1,10 @@
 """A head whose classes are spread over processes trains as the head of one process."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import class_parallel_fit_ranks as fits
 import pytest
@@ -8,6 +12,7 @@ import torch
 from class_parallel_head_ranks import TRUE64
 from gloo_ranks import ranks
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from run_records import result_of, rows_of
 
 from lit_l2softmax import class_parallel_head, class_parallel_strategy
 from lit_l2softmax.__main__ import main
@@ -23,6 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings(f"ignore:.*{message}") for message in ("does not have many workers", "LeafSpec")
 ]
 
+ROOT = Path(__file__).parents[1]
 SCRIPT = "class_parallel_head_ranks.py"
 
 
@@ -233,6 +239,36 @@ def test_what_knows_of_no_shards_is_refused(callbacks, penalty, precision, messa
 def test_an_optimiser_whose_state_has_another_shape_is_refused():
     with pytest.raises(RunError, match=r"the optimiser's row_var of a weight \(9, 5\) is \(9, 1\)"):
         class_parallel_strategy._is_of(torch.ones(9, 5), "row_var", torch.ones(9, 1))
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_and_tests_on_two_processes_as_on_one(tmp_path):
+    """The checkpoint that is tested is put together and cut again; lengths of gradients are those of all classes."""
+    options = "--data.identities=101 --model.head.num_classes=101 --data.validation=50 --data.held_out=20"
+    steps = "--trainer.max_steps=20 --trainer.val_check_interval=10 --wandb.mode=disabled"
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    records = []
+    for devices in (1, 2):
+        command = f"-m lit_l2softmax fit --config=faces_synthetic {options} {steps} --trainer.devices={devices}"
+        runs = tmp_path / str(devices)
+        done = subprocess.run(
+            [sys.executable, *command.split(), f"--runs={runs}"],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        (run,) = runs.glob("*/*")
+        records.append((result_of(run), rows_of(run)))
+    (one, one_rows), (two, two_rows) = records
+    # In float32: some 20 steps, each of which carries on what the one before has rounded.
+    for name in ("test/eer", "test/auc"):
+        assert two[name] == pytest.approx(one[name], abs=1e-3)
+    compared = 0
+    for mine, true in zip(two_rows, one_rows, strict=True):
+        for name in ("train/loss", "train/gradient_norm", "train/accuracy", "train/feature_norm", "val/loss"):
+            if true.get(name):
+                assert float(mine[name]) == pytest.approx(float(true[name]), rel=1e-3), name
+                compared += 1
+    assert compared >= 10
 
 
 def test_the_command_line_refuses_another_strategy_before_it_starts_processes(capsys):
