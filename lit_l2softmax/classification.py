@@ -158,7 +158,7 @@ class LitClassification(LightningModule):
             self.accuracy.update(classes, labels)
             # torchmetrics gives a probability of exactly 1 a bin of its own.
             self.calibration_error.update(probability.float().clamp_max(1 - 2**-24), classes == labels)
-        else:  # another process has the rows of this batch
+        else:  # other processes have the rows of this batch
             loss = torch.zeros_like(loss)
         self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
         self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)

@@ -187,10 +187,8 @@ class LitCLI(LightningCLI):
             raise ConfigError("processes on several machines are started by torchrun or SLURM, not by this command")
         strategy = self.trainer.strategy
         if not isinstance(strategy, DDPStrategy) or strategy._start_method != "popen":
-            raise ConfigError(
-                f"several processes train by --trainer.strategy=ddp, not by {type(strategy).__name__}; "
-                "ddp_spawn and its like cannot continue a run"
-            )
+            named = self.config[self.subcommand].trainer.strategy
+            raise ConfigError(f"several processes train by --trainer.strategy=ddp, not by {named}")
         head = getattr(self.model, "head", None)
         if getattr(head, "spreads_classes", False) and not isinstance(strategy, ClassParallelStrategy):
             raise ConfigError(

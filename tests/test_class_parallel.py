@@ -3,7 +3,7 @@
 import pytest
 import torch
 from class_parallel_ranks import CASES, Sharded
-from gloo_ranks import ranks
+from ranks import ranks
 from softmax_cases import check, leaves
 
 from lit_l2softmax.ops import (
@@ -12,17 +12,15 @@ from lit_l2softmax.ops import (
     linear_l2_softmax_cross_entropy,
 )
 
-SCRIPT = "class_parallel_ranks.py"
-
 
 def test_two_processes_are_one(tmp_path):
-    ranks(SCRIPT, 2, tmp_path, "torch, tiled")
+    ranks("class_parallel_ranks.py", 2, tmp_path, "torch, tiled")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_any_number_of_processes_is_one_with_any_schedule(tmp_path, size):
-    ranks(SCRIPT, size, tmp_path, "torch, tiled", "kernels, tiled")
+    ranks("class_parallel_ranks.py", size, tmp_path, "torch, tiled", "kernels, tiled")
 
 
 class Alone(Sharded):

@@ -1,7 +1,6 @@
 """A head whose classes are spread over processes trains as the head of one process."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +9,8 @@ import class_parallel_fit_ranks as fits
 import pytest
 import torch
 from class_parallel_head_ranks import TRUE64
-from gloo_ranks import ranks
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from ranks import environment, ranks
 from run_records import result_of, rows_of
 
 from lit_l2softmax import class_parallel_head, class_parallel_strategy
@@ -246,14 +245,13 @@ def test_the_command_line_trains_and_tests_on_two_processes_as_on_one(tmp_path):
     """The checkpoint that is tested is put together and cut again; lengths of gradients are those of all classes."""
     options = "--data.identities=101 --model.head.num_classes=101 --data.validation=50 --data.held_out=20"
     steps = "--trainer.max_steps=20 --trainer.val_check_interval=10 --wandb.mode=disabled"
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     records = []
     for devices in (1, 2):
         command = f"-m lit_l2softmax fit --config=faces_synthetic {options} {steps} --trainer.devices={devices}"
         runs = tmp_path / str(devices)
         done = subprocess.run(
             [sys.executable, *command.split(), f"--runs={runs}"],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200,
+            cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         (run,) = runs.glob("*/*")
