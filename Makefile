@@ -1,6 +1,7 @@
 # The index of commands. Each one sets up what it needs in $(VENV); a second run installs nothing again.
 #
 #   make fit          train the network of System 1 and test it        (CONFIG=configs/....yaml for another)
+#   make faces        train a classifier of a million classes, spread over two processes (10 GB of memory)
 #   make test         lint, types and every test not marked slow
 #   make test-slow    the rest of the tests
 #   make test-oldest  the tests on the oldest torch and triton that pyproject.toml allows, in $(VENV)-oldest
@@ -23,11 +24,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 RUN := $(VENV)/bin/python
 
-.PHONY: fit test test-slow test-oldest bench kernel-table reproduce gpu lint format clean
+.PHONY: fit faces test test-slow test-oldest bench kernel-table reproduce gpu lint format clean
 .DEFAULT_GOAL := test
 
 fit: $(VENV)/.installed
 	$(RUN) -m lit_l2softmax fit --config $(CONFIG)
+
+faces: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(RUN) -m lit_l2softmax fit --config configs/faces_synthetic.yaml
 
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS)

@@ -85,6 +85,14 @@ class Experiment:
 
 THREE = (0, 1, 2)
 SHORT = ("--trainer.max_steps=2000", "--trainer.val_check_interval=1000")
+FEW_FACES = (
+    "--trainer.strategy=auto",
+    "--trainer.devices=1",
+    "--data.identities=1000",
+    "--model.head.num_classes=1000",
+    "--trainer.max_steps=300",
+    "--trainer.val_check_interval=100",
+)
 UPSTREAM = ".9908 (upstream notebook, no constraint)"
 CIFAR10 = ".86 after 100,000 steps, .827 after 13,000"
 LOSSES = ("softmax", "l2_constrained", "normface", "cosface", "arcface")
@@ -97,6 +105,7 @@ EXPERIMENTS = (
     Experiment(1, "mnist_tutorial", "none printed", seeds=THREE),
     *(Experiment(1, f"verify_{loss}", "none: ours", verification) for loss in LOSSES),
     *(Experiment(1, f"plane_{loss}", "none: ours") for loss in LOSSES),
+    Experiment(1, "faces_synthetic", "none: ours", verification, options=FEW_FACES),
     Experiment(2, "cifar10", CIFAR10, options=SHORT),
     Experiment(2, "cifar10_tutorial", CIFAR10, options=SHORT),
     Experiment(3, "yoghurt", "w .98019385, 1.0159807", weights),

@@ -5,14 +5,14 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 import torch
 from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
+from torchmetrics.classification import BinaryCalibrationError, MulticlassAccuracy
 
 from .callbacks import ExponentialMovingAverage, MistakeReport
-from .errors import DataError
+from .class_parallel_strategy import ClassParallelStrategy
+from .errors import ConfigError, DataError
+from .layers import IGNORED, MostProbable, most_probable
 from .penalties import WeightPenalty, penalised
 from .processes import share, weighted
-
-IGNORED = -100  # the operators' default: a row with this label has no loss
 
 
 class Head(Protocol):
@@ -20,10 +20,13 @@ class Head(Protocol):
 
     num_classes: int
     alpha: float | Tensor
+    spreads_classes: ClassVar[bool]
 
     def __call__(self, features: Tensor, target: Tensor) -> Tensor: ...
     def constrain(self, features: Tensor) -> Tensor: ...
     def logits(self, features: Tensor) -> Tensor: ...
+    def most_probable(self, features: Tensor) -> MostProbable: ...
+    def counted(self, target: Tensor) -> Tensor: ...
 
 
 class LitClassification(LightningModule):
@@ -87,7 +90,8 @@ class LitClassification(LightningModule):
         if compile_network is not None:
             network.compile(mode=compile_network)
         self.accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
-        self.calibration_error = MulticlassCalibrationError(self.num_classes, n_bins=15, validate_args=False)
+        # That of the classes predicted, of which nothing but their probability is asked, and whether they are right.
+        self.calibration_error = BinaryCalibrationError(n_bins=15, validate_args=False)
 
     @property
     def num_classes(self) -> int:
@@ -118,24 +122,25 @@ class LitClassification(LightningModule):
         """The mean ``loss`` of a batch, and by name, detached, all ``losses`` that are added up in it."""
         images, labels = batch
         features = self.network(images)
-        counted = share((labels != IGNORED).sum(), labels.device)
+        counted = share(self._head.counted(labels), labels.device)
         objective = penalised("cross_entropy", weighted(self._loss(features, labels), counted), self.penalty, self)
         losses = {name: term.detach() for name, term in objective.items()}
         # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one. Which
         # these are is for Lightning to say: after a resumption its count of batches and global_step may differ.
         if self.trainer._logger_connector.should_update_logs:
-            self._record(features.detach(), labels, losses, counted)
+            self._record(features.detach(), labels, losses)
         return {"loss": objective["loss"], "losses": losses}
 
     @torch.no_grad()
-    def _record(self, features: Tensor, labels: Tensor, losses: dict[str, Tensor], counted: Tensor) -> None:
+    def _record(self, features: Tensor, labels: Tensor, losses: dict[str, Tensor]) -> None:
         self.log("train/loss", losses["loss"], prog_bar=True, sync_dist=True)
-        right = (self._head.logits(features).argmax(1) == labels)[labels != IGNORED]
-        self.log("train/accuracy", weighted(right.float().mean(), counted), prog_bar=True, sync_dist=True)
+        mine = share((labels != IGNORED).sum(), labels.device)
+        right = (self._head.most_probable(features).classes == labels)[labels != IGNORED]
+        self.log("train/accuracy", weighted(right.float().mean(), mine), prog_bar=True, sync_dist=True)
         self.log_dict(
             {f"train/{name}": term for name, term in losses.items() if name != "loss"}
             | {
-                "train/feature_norm": weighted(features.float().norm(dim=1)[labels != IGNORED].mean(), counted),
+                "train/feature_norm": weighted(features.float().norm(dim=1)[labels != IGNORED].mean(), mine),
                 "train/alpha": torch.as_tensor(self._head.alpha),
                 "train/learning_rate": torch.as_tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
             },
@@ -146,33 +151,48 @@ class LitClassification(LightningModule):
         images, labels = batch
         features = self.network(images)
         loss = self._loss(features, labels)
-        logits = self._head.logits(features)
+        # Of classes that are spread over processes there are too many for a score of each.
+        logits = None if self._head.spreads_classes else self._head.logits(features)
+        classes, probability = self._head.most_probable(features) if logits is None else most_probable(logits)
         if len(labels):
-            self.accuracy.update(logits, labels)
+            self.accuracy.update(classes, labels)
             # torchmetrics gives a probability of exactly 1 a bin of its own.
-            self.calibration_error.update(logits.float().softmax(1).clamp_max(1 - 2**-24), labels)
+            self.calibration_error.update(probability.float().clamp_max(1 - 2**-24), classes == labels)
         else:  # other processes have the rows of this batch
             loss = torch.zeros_like(loss)
         self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
         self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
         self.log(f"{stage}/calibration_error", self.calibration_error, on_epoch=True)
         self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum", sync_dist=True)
-        return logits
+        return classes if logits is None else logits
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Adds a batch to ``val/loss`` and ``val/accuracy``, or to the data's ``validation_name``; returns logits."""
+        """Adds a batch to ``val/loss`` and ``val/accuracy``, or to the data's ``validation_name``; as a test step's."""
         data = getattr(self.trainer, "datamodule", None)
         return self._evaluate(batch, getattr(data, "validation_name", "val"))
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Adds a batch to ``test/loss`` and ``test/accuracy``; returns its logits ``(N, C)``."""
+        """Adds a batch to ``test/loss`` and ``test/accuracy``; returns its logits ``(N, C)``, of a head whose classes
+        are spread over processes the classes predicted, ``(N,)``.
+        """
         return self._evaluate(batch, "test")
 
     def configure_callbacks(self) -> list[Callback]:
         """What belongs to every classification, and the average of the weights where one is asked for."""
-        if self.ema_decay is None:
-            return [MistakeReport()]
-        return [MistakeReport(), ExponentialMovingAverage(self.ema_decay, self.ema_order)]
+        callbacks: list[Callback] = [] if self._head.spreads_classes else [MistakeReport()]  # which wants logits
+        if self.ema_decay is not None:
+            callbacks.append(ExponentialMovingAverage(self.ema_decay, self.ema_order))
+        return callbacks
+
+    def setup(self, stage: str) -> None:
+        """Refuses to train shards of classes as if they were the same weights."""
+        strategy = self.trainer.strategy
+        if (
+            self._head.spreads_classes
+            and self.trainer.world_size > 1
+            and not isinstance(strategy, ClassParallelStrategy)
+        ):
+            raise ConfigError("the head's classes are spread over processes: --trainer.strategy=class_parallel")
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """What the classifier sees and what it says.

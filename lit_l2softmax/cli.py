@@ -50,6 +50,7 @@ from .callbacks import (
     TerminalProgress,
     TrainingMonitor,
 )
+from .class_parallel_strategy import ClassParallelStrategy
 from .data.pictures import Ink
 from .durable_checkpoints import DurableCheckpointIO
 from .errors import ConfigError, NonFiniteError, RunError
@@ -188,9 +189,14 @@ class LitCLI(LightningCLI):
         if not isinstance(strategy, DDPStrategy) or strategy._start_method != "popen":
             named = self.config[self.subcommand].trainer.strategy
             raise ConfigError(f"several processes train by --trainer.strategy=ddp, not by {named}")
-        if getattr(getattr(self.model, "head", None), "of_whole_batches", False):
+        head = getattr(self.model, "head", None)
+        if getattr(head, "spreads_classes", False) and not isinstance(strategy, ClassParallelStrategy):
             raise ConfigError(
-                f"{type(self.model.head).__name__} constrains whole batches, which several processes would share: "
+                f"{type(head).__name__} spreads classes over processes: --trainer.strategy=class_parallel"
+            )
+        if getattr(head, "of_whole_batches", False):
+            raise ConfigError(
+                f"{type(head).__name__} constrains whole batches, which several processes would share: "
                 "--trainer.devices=1"
             )
 
@@ -323,7 +329,8 @@ class LitCLI(LightningCLI):
         if not self._writes:
             if self._resumed:
                 told = runs.read_checkpoint(Path(self.config.fit.ckpt_path))[runs.CONFIG_KEY]
-                self.datamodule.source = told["data_source"] or self.datamodule.source
+                if told["data_source"] is not None:
+                    self.datamodule.source = told["data_source"]
             return
         if not self._resumed:
             runs.create(self.run_folder)

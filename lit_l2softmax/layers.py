@@ -1,13 +1,15 @@
 """The ``nn.Module`` shells of the operators: a normalisation, and heads that turn features into a loss and into logits.
 
-A head is called as ``head(features, target)`` for the mean loss; ``constrain(features)`` gives the features its
-classifier sees, ``logits(features)`` the scores. ``LitClassification`` asks for nothing else.
+A head is called as ``head(features, target)`` for the mean loss, over ``counted(target)`` rows; ``constrain(features)``
+gives the features its classifier sees, ``logits(features)`` the scores and ``most_probable(features)`` what they come
+to. ``LitClassification`` asks for nothing else.
 
 Legend: N rows, D features, C classes.
 """
 
 import math
 import warnings
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,31 @@ from .alpha import alpha_lower_bound
 from .initializers import truncated_normal_
 from .kernels.local_response_norm import checked_size
 from .ops import Window, linear_l2_softmax_cross_entropy, local_response_norm
+
+IGNORED = -100  # the operators' default: a row with this label has no loss
+
+
+class MostProbable(NamedTuple):
+    """What a classifier takes each row for.
+
+    Attributes:
+        classes: ``(N,)``, int64; of several with the same score the first.
+        probability: of that class, ``(N,)``, float32 or float64.
+    """
+
+    classes: Tensor
+    probability: Tensor
+
+
+def most_probable(logits: Tensor) -> MostProbable:
+    """What scores ``(N, C)`` come to."""
+    classes = logits.argmax(1)
+    return MostProbable(classes, _accumulated(logits).softmax(1).gather(1, classes[:, None])[:, 0])
+
+
+def counted(target: Tensor) -> Tensor:
+    """How many of the rows with classes ``target`` ``(N,)`` have a loss, 0-d, int64."""
+    return (target != IGNORED).sum()
 
 
 def _accumulated(x: Tensor) -> Tensor:
@@ -96,6 +123,7 @@ class L2SoftmaxLoss(nn.Module):
     Attributes:
         weight: ``(C, D)``.
         bias: ``(C,)``, zero at first; None with ``normalize_weight``.
+        spreads_classes: whether the class weights are those of several processes together.
 
     Raises:
         ValueError: on an alpha that is negative or not finite, or 0 together with an option that needs a sphere; on a
@@ -104,7 +132,9 @@ class L2SoftmaxLoss(nn.Module):
     Source: Ranjan et al. 2017, arXiv:1703.09507, eq. 3; the margins' sources are named in the operator's file.
     """
 
+    spreads_classes: ClassVar[bool] = False
     alpha: Tensor | float
+    _made_on: ClassVar[str | None] = None  # the device of the weights, torch's default one when None
 
     def __init__(
         self,
@@ -136,8 +166,8 @@ class L2SoftmaxLoss(nn.Module):
         self.normalize_weight = normalize_weight
         self.angular_margin, self.cosine_margin = angular_margin, cosine_margin
         self.weight_std = weight_std
-        self.weight = nn.Parameter(torch.empty(num_classes, in_features))
-        self.bias = None if normalize_weight else nn.Parameter(torch.empty(num_classes))
+        self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=self._made_on))
+        self.bias = None if normalize_weight else nn.Parameter(torch.empty(num_classes, device=self._made_on))
         self.constrained = alpha > 0
         if learn_alpha:
             self.alpha = nn.Parameter(torch.tensor(float(alpha)))
@@ -162,6 +192,14 @@ class L2SoftmaxLoss(nn.Module):
         """Scores ``(N, C)`` without a margin, which is a training device."""
         weight = F.normalize(self.weight, dim=-1) if self.normalize_weight else self.weight
         return F.linear(self.constrain(features).to(weight.dtype), weight, self.bias)
+
+    def most_probable(self, features: Tensor) -> MostProbable:
+        """What each of the features ``(N, D)`` is taken for."""
+        return most_probable(self.logits(features))
+
+    def counted(self, target: Tensor) -> Tensor:
+        """How many rows the mean loss of ``target`` ``(N,)`` is of, 0-d, int64."""
+        return counted(target)
 
     def forward(self, features: Tensor, target: Tensor) -> Tensor:
         """Mean loss in nats of ``features`` ``(N, D)`` with classes ``target`` ``(N,)``, int64."""
@@ -207,6 +245,7 @@ class TutorialL2SoftmaxHead(nn.Module):
     TensorFlow", l2norm_softmax.py.
     """
 
+    spreads_classes: ClassVar[bool] = False
     of_whole_batches = True
 
     def __init__(self, in_features: int, num_classes: int, alpha: float = 50.0, dropout: float = 0.75) -> None:
@@ -231,6 +270,14 @@ class TutorialL2SoftmaxHead(nn.Module):
     def logits(self, features: Tensor) -> Tensor:
         """Scores ``(N, C)`` of the unconstrained features."""
         return F.linear(features, self.weight, self.bias)
+
+    def most_probable(self, features: Tensor) -> MostProbable:
+        """What each of the features ``(N, D)`` is taken for."""
+        return most_probable(self.logits(features))
+
+    def counted(self, target: Tensor) -> Tensor:
+        """How many rows the mean loss of ``target`` ``(N,)`` is of, 0-d, int64."""
+        return counted(target)
 
     def forward(self, features: Tensor, target: Tensor) -> Tensor:
         """Mean loss in nats of the batch-wise scaled features, with dropout in training and evaluation alike."""

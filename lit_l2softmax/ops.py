@@ -2,6 +2,7 @@
 
 from .kernels.l2_softmax_cross_entropy import l2_softmax_cross_entropy
 from .kernels.linear_l2_softmax_cross_entropy import (
+    ClassShard,
     class_parallel_linear_l2_softmax_cross_entropy,
     class_shard,
     linear_l2_softmax_cross_entropy,
@@ -9,6 +10,7 @@ from .kernels.linear_l2_softmax_cross_entropy import (
 from .kernels.local_response_norm import Window, local_response_norm
 
 __all__ = [
+    "ClassShard",
     "Window",
     "class_parallel_linear_l2_softmax_cross_entropy",
     "class_shard",

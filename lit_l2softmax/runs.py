@@ -27,6 +27,7 @@ import yaml
 from torch import nn
 
 from . import safe_weights
+from .class_parallel_head import whole_shapes
 from .durable_checkpoints import check
 from .errors import RunError
 from .whole_files import write_whole
@@ -134,9 +135,10 @@ def check_weights(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
         RunError: naming the first tensor that one of the two lacks or has in another shape.
     """
     saved: dict[str, Any] = read_checkpoint(checkpoint)["state_dict"]
-    wanted = module.state_dict()
-    for name in [*wanted, *(name for name in saved if name not in wanted)]:
-        in_file, in_module = ("absent" if t is None else tuple(t.shape) for t in (saved.get(name), wanted.get(name)))
+    wanted = whole_shapes(module)
+    shapes = {name: tuple(tensor.shape) for name, tensor in saved.items()}
+    for name in {**wanted, **shapes}:
+        in_file, in_module = (of.get(name, "absent") for of in (shapes, wanted))
         if in_file != in_module:
             raise RunError(
                 f"the weights of {checkpoint} do not fit the configured network: "

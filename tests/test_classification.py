@@ -105,7 +105,7 @@ def test_training_accuracy_is_that_of_the_batch(module, monkeypatch):
     optimizer = torch.optim.SGD(module.parameters(), 0.25)
     module._trainer = type("Trainer", (), {"optimizers": [optimizer]})()
     features, labels = torch.randn(40, 1024), torch.randint(10, (40,))
-    module._record(features, labels, {"loss": torch.tensor(1.5)}, torch.ones(()))
+    module._record(features, labels, {"loss": torch.tensor(1.5)})
     right = module.head.logits(features).argmax(1) == labels
     assert logged["train/accuracy"] == pytest.approx(float(right.float().mean()))
     assert logged["train/feature_norm"] == pytest.approx(float(features.norm(dim=1).mean()))

@@ -19,6 +19,14 @@ ONE_BATCH = [
     "--trainer.limit_test_batches=1",
 ]
 
+# A million classes are for several processes; these are for a test.
+ONE_PROCESS = [
+    "--trainer.strategy=auto",
+    "--trainer.devices=1",
+    "--data.identities=1000",
+    "--model.head.num_classes=1000",
+]
+
 
 @pytest.fixture
 def data(tiny_cifar10):
@@ -27,6 +35,8 @@ def data(tiny_cifar10):
     def stand_in(config):
         if "data.PointsData" in (text := config.read_text()):
             return [], f"of {yaml.safe_load(text)['data']['init_args']['source']}"
+        if "data.SyntheticFacesData" in text:
+            return ONE_PROCESS, "synthetic faces"
         if "data.CIFAR10Data" in text:
             return [f"--data.root={tiny_cifar10}", "--data.batch_size=16"], "CIFAR-10 (unverified files)"
         return ["--data.source=digits"], "NOT MNIST"

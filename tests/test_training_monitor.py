@@ -13,8 +13,9 @@ SHORT = ["--trainer.max_steps=20", "--trainer.val_check_interval=10", "--trainer
 SHORT += ["--data.source=digits", "--data.batch_size=32"]
 
 
-class Module:
+class Module(torch.nn.Module):
     def __init__(self, device="cpu"):
+        super().__init__()
         self.device, self.logged = torch.device(device), {}
 
     def log(self, name, value, **_):

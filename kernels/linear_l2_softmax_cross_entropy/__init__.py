@@ -29,11 +29,12 @@ their order follow ``torch.nn.functional.linear_cross_entropy``.
 Legend: N rows, D features, C classes.
 """
 
-from .class_parallel import class_parallel_linear_l2_softmax_cross_entropy, class_shard
+from .class_parallel import ClassShard, class_parallel_linear_l2_softmax_cross_entropy, class_shard
 from .operator import linear_l2_softmax_cross_entropy
 from .reference import linear_l2_softmax_cross_entropy_reference
 
 __all__ = [
+    "ClassShard",
     "class_parallel_linear_l2_softmax_cross_entropy",
     "class_shard",
     "linear_l2_softmax_cross_entropy",

@@ -140,9 +140,11 @@ class StopOnNonFinite(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps a checkpoint of weights that are not finite from being written, whatever has made them so."""
         self._look_up()
-        for name, weight in pl_module.named_parameters():
-            if not weight.isfinite().all():
-                raise NonFiniteError(f"{name} is not finite after step {trainer.global_step:,}")
+        # Of classes that are spread over processes each has other weights, and all save together or not at all.
+        wrong = [name for name, weight in pl_module.named_parameters() if not weight.isfinite().all()]
+        if self._talk.greatest(len(wrong)):
+            name = wrong[0] if wrong else "another process's share of a weight"
+            raise NonFiniteError(f"{name} is not finite after step {trainer.global_step:,}")
 
 
 def _is_scaled(trainer: Trainer) -> bool:

@@ -8,6 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lit_l2softmax.class_parallel_head import gradient_norm
+
 
 class TrainingMonitor(Callback):
     """Records three figures with the others of a step, every ``log_every_n_steps`` steps.
@@ -44,10 +46,7 @@ class TrainingMonitor(Callback):
         self._stepped = True
         if not _is_recorded(trainer):
             return
-        weights = (weight for group in optimizer.param_groups for weight in group["params"])
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        dense = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
-        norm = torch.nn.utils.get_total_norm(dense)
+        norm = gradient_norm(pl_module, (weight for group in optimizer.param_groups for weight in group["params"]))
         # A fused optimiser takes the scale of half precision off its gradients itself, later.
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
