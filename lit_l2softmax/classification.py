@@ -10,6 +10,9 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 from .callbacks import ExponentialMovingAverage, MistakeReport
 from .errors import DataError
 from .penalties import WeightPenalty, penalised
+from .processes import share, weighted
+
+IGNORED = -100  # the operators' default: a row with this label has no loss
 
 
 class Head(Protocol):
@@ -115,26 +118,28 @@ class LitClassification(LightningModule):
         """The mean ``loss`` of a batch, and by name, detached, all ``losses`` that are added up in it."""
         images, labels = batch
         features = self.network(images)
-        objective = penalised("cross_entropy", self._loss(features, labels), self.penalty, self)
+        counted = share((labels != IGNORED).sum(), labels.device)
+        objective = penalised("cross_entropy", weighted(self._loss(features, labels), counted), self.penalty, self)
         losses = {name: term.detach() for name, term in objective.items()}
         # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one. Which
         # these are is for Lightning to say: after a resumption its count of batches and global_step may differ.
         if self.trainer._logger_connector.should_update_logs:
-            self._record(features.detach(), labels, losses)
+            self._record(features.detach(), labels, losses, counted)
         return {"loss": objective["loss"], "losses": losses}
 
     @torch.no_grad()
-    def _record(self, features: Tensor, labels: Tensor, losses: dict[str, Tensor]) -> None:
-        self.log("train/loss", losses["loss"], prog_bar=True)
-        accuracy = (self._head.logits(features).argmax(1) == labels).float().mean()
-        self.log("train/accuracy", accuracy, prog_bar=True)
+    def _record(self, features: Tensor, labels: Tensor, losses: dict[str, Tensor], counted: Tensor) -> None:
+        self.log("train/loss", losses["loss"], prog_bar=True, sync_dist=True)
+        right = (self._head.logits(features).argmax(1) == labels)[labels != IGNORED]
+        self.log("train/accuracy", weighted(right.float().mean(), counted), prog_bar=True, sync_dist=True)
         self.log_dict(
             {f"train/{name}": term for name, term in losses.items() if name != "loss"}
             | {
-                "train/feature_norm": features.float().norm(dim=1).mean(),
+                "train/feature_norm": weighted(features.float().norm(dim=1)[labels != IGNORED].mean(), counted),
                 "train/alpha": torch.as_tensor(self._head.alpha),
                 "train/learning_rate": torch.as_tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
-            }
+            },
+            sync_dist=True,
         )
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
@@ -143,12 +148,14 @@ class LitClassification(LightningModule):
         loss = self._loss(features, labels)
         logits = self._head.logits(features)
         self.accuracy.update(logits, labels)
-        self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels))
+        if not len(labels):  # another process has the rows of this batch
+            loss = torch.zeros_like(loss)
+        self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
         self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
         # torchmetrics gives a probability of exactly 1 a bin of its own.
         self.calibration_error.update(logits.float().softmax(1).clamp_max(1 - 2**-24), labels)
         self.log(f"{stage}/calibration_error", self.calibration_error, on_epoch=True)
-        self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum")
+        self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum", sync_dist=True)
         return logits
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.optim import Optimizer
@@ -30,6 +31,7 @@ from torch.utils.data import DataLoader
 from . import (
     __version__,
     arguments,
+    launching,
     losses,  # noqa: F401 - a class that is imported can be named without its module
     plots,
     resuming,
@@ -38,6 +40,7 @@ from . import (
 )
 from .callbacks import (
     ConfiguredOptimizer,
+    DieOfSigterm,
     LastCheckpoint,
     PlainProgress,
     RunConfig,
@@ -61,8 +64,9 @@ from .wandb_options import WandbOptions
 class LitCLI(LightningCLI):
     """The project's LightningCLI; see the module docstring."""
 
-    def __init__(self, given: Sequence[str]) -> None:
+    def __init__(self, words: launching.Words, cluster: launching.Cluster | None) -> None:
         self._started = time.perf_counter()
+        self._run_name, self._cluster = words.run_name, cluster
         self._adding_subcommand = ""
         self.run_folder: Path | None = None
         self._resumed = False
@@ -81,7 +85,7 @@ class LitCLI(LightningCLI):
             },
             subclass_mode_model=True,
             subclass_mode_data=True,
-            args=list(given),
+            args=list(words.arguments),
             load_from_checkpoint_support=False,  # a checkpoint carries the whole configuration instead
         )
 
@@ -154,7 +158,7 @@ class LitCLI(LightningCLI):
             return
         _check_fit(options)
         if not options.trainer.fast_dev_run:
-            self.run_folder = Path(options.runs) / runs.config_name(options.config) / runs.new_name()
+            self.run_folder = Path(options.runs) / runs.config_name(options.config) / self._run_name
             if options.resume is not None:
                 self.run_folder = Path(options.resume)
             checkpoint = options.checkpoint
@@ -171,8 +175,26 @@ class LitCLI(LightningCLI):
         except (TypeError, ValueError, MisconfigurationException) as error:
             raise ConfigError(one_line(error)) from error
         if self.trainer.world_size > 1:
-            raise ConfigError("training on several devices is not supported yet: --trainer.devices=1")
+            self._check_processes()
         self._check_together()
+
+    def _check_processes(self) -> None:
+        """Refuses what several processes cannot do, or not rightly."""
+        if self.subcommand in ("predict", "export"):
+            raise ConfigError(f"{self.subcommand} is one process's work: --trainer.devices=1")
+        if self.trainer.num_nodes > 1 and self._cluster is None:
+            raise ConfigError("processes on several machines are started by torchrun or SLURM, not by this command")
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, DDPStrategy) or strategy._start_method != "popen":
+            raise ConfigError(
+                f"several processes train by --trainer.strategy=ddp, not by {type(strategy).__name__}; "
+                "ddp_spawn and its like cannot continue a run"
+            )
+        if getattr(getattr(self.model, "head", None), "of_whole_batches", False):
+            raise ConfigError(
+                f"{type(self.model.head).__name__} constrains whole batches, which several processes would share: "
+                "--trainer.devices=1"
+            )
 
     def _check_together(self) -> None:
         """Refuses parts that do not fit each other, before anything is made."""
@@ -207,10 +229,18 @@ class LitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose record is the run folder; only fit has one."""
         options = self.config[self.subcommand].trainer
+        if self._cluster is not None:
+            if options.devices not in ("auto", 1, self._cluster.devices, str(self._cluster.devices)):
+                raise ConfigError(
+                    f"{self._cluster.devices} processes were started on each machine, "
+                    f"trainer.devices is {options.devices}: leave it out"
+                )
+            kwargs |= self._cluster._asdict()
         on_terminal = sys.stdout.isatty()
         for name in ("enable_progress_bar", "enable_model_summary"):
             kwargs[name] = on_terminal if options[name] is None else options[name]
         callbacks: list[Callback] = [TerminalProgress() if kwargs["enable_progress_bar"] else PlainProgress()]
+        callbacks.append(DieOfSigterm())
         if self.run_folder is None:
             kwargs["logger"] = False
         else:
@@ -292,6 +322,11 @@ class LitCLI(LightningCLI):
         if self.run_folder is None:
             return
         self._resumed = self.config.fit.resume is not None
+        if not self._writes:
+            if self._resumed:
+                told = runs.read_checkpoint(Path(self.config.fit.ckpt_path))[runs.CONFIG_KEY]
+                self.datamodule.source = told["data_source"] or self.datamodule.source
+            return
         if not self._resumed:
             runs.create(self.run_folder)
         self._claim = resuming.claim(self.run_folder)
@@ -307,15 +342,16 @@ class LitCLI(LightningCLI):
         except BaseException as error:
             if self.run_folder is not None:
                 self._finish_loggers(1)
-                if self.trainer.global_step == 0 and not self._resumed:
+                if self._writes and self.trainer.global_step == 0 and not self._resumed:
                     runs.discard(self.run_folder)
-                elif isinstance(error, SystemExit):
+                elif self._writes and isinstance(error, SystemExit):
                     self._say_where(self.run_folder)
                 if isinstance(error, SystemExit):  # Lightning's word for a signal
                     raise SystemExit(self._signal_status) from error
                 if isinstance(error, NonFiniteError):
                     raise NonFiniteError(f"{error}; {self._left(self.run_folder)}") from error
-            if isinstance(error, (RuntimeError, ValueError)) and self.trainer.global_step == 0:
+            wrong = isinstance(error, (RuntimeError, ValueError)) and not launching.is_of_a_peer(error)
+            if wrong and self.trainer.global_step == 0:
                 # Parts that do not fit each other, each of which is right: shapes, a loss that is no number, dtypes.
                 raise ConfigError(
                     f"the first step failed: {one_line(error)}; LIT_L2SOFTMAX_TRACEBACK=1 shows where"
@@ -323,8 +359,14 @@ class LitCLI(LightningCLI):
             raise
         if self.run_folder is not None and not (self.run_folder / "checkpoints" / "last.ckpt").is_file():
             self._finish_loggers(1)
-            runs.discard(self.run_folder)
+            if self._writes:
+                runs.discard(self.run_folder)
             raise ConfigError("no step was trained: the options, or a checkpoint that has all its steps, leave none")
+
+    @property
+    def _writes(self) -> bool:
+        """Whether this process is the one that owns the run folder."""
+        return launching.rank() == 0
 
     @property
     def _signal_status(self) -> int:
@@ -353,7 +395,8 @@ class LitCLI(LightningCLI):
             print("fast_dev_run: a batch of each split went through; nothing was saved")
             return
         if self._stop_signals.asked is not None:  # in its last step
-            self._say_where(self.run_folder)
+            if self._writes:
+                self._say_where(self.run_folder)
             raise SystemExit(self._signal_status)
         checkpoint: ModelCheckpoint = self.config_init.fit.checkpoint
         selected = {}
@@ -365,6 +408,8 @@ class LitCLI(LightningCLI):
         # Lightning's loggers count by this, and a run that is resumed for its test alone would be one step behind.
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = steps
         scores = self._scores(self.trainer.test, judged, model=self.model, datamodule=self.datamodule)
+        if not self._writes:
+            return
         result = {
             **selected,
             **scores,
@@ -376,6 +421,7 @@ class LitCLI(LightningCLI):
             "steps": steps,
             "seconds": round(time.perf_counter() - self._started, 1),
             "device": self.trainer.strategy.root_device.type,
+            "processes": self.trainer.world_size,
             "versions": f"lit_l2softmax {__version__}, torch {torch.__version__}, lightning {lightning.__version__}, "
             f"Python {platform.python_version()}",
         }
@@ -548,5 +594,7 @@ def run(given: list[str]) -> int:
         ConfigError, DataError, RunError: on what the person at the keyboard can mend, in one line.
     """
     _quiet()
-    LitCLI(arguments.resolved(given))
+    cluster = launching.cluster()
+    with launching.together():
+        LitCLI(launching.told(lambda: launching.Words(arguments.resolved(given), runs.new_name())), cluster)
     return 0

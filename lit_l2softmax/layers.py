@@ -200,9 +200,14 @@ class TutorialL2SoftmaxHead(nn.Module):
     Raises:
         ValueError: on an alpha that is negative or not finite.
 
+    Attributes:
+        of_whole_batches: true: a batch that several processes share would be constrained in parts.
+
     Source: blog.manash.me, "Implementing L2-constrained Softmax Loss Function on a Convolutional Neural Network using
     TensorFlow", l2norm_softmax.py.
     """
+
+    of_whole_batches = True
 
     def __init__(self, in_features: int, num_classes: int, alpha: float = 50.0, dropout: float = 0.75) -> None:
         super().__init__()

@@ -7,11 +7,15 @@ before they are averaged: the average is then the mean over all rows, by their n
 One process alone, without torch.distributed, is a case of this and pays nothing for it.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Place(NamedTuple):
@@ -28,21 +32,23 @@ def place() -> Place:
     return Place(dist.get_rank(), dist.get_world_size())
 
 
-def share(rows: Tensor) -> Tensor:
-    """What a mean over this process's rows counts for, 1 where all have as many; one number is added up, 0-d.
+def share(rows: int | Tensor, device: torch.device) -> Tensor:
+    """What a mean over this process's rows counts for, 1 where all have as many; one number is added up.
 
     Args:
-        rows: how many of this process count, 0-d, on the device that the processes talk through.
+        rows: how many of this process count; where a Tensor, 0-d and on the device.
+        device: that the processes talk through.
 
     Returns:
         0-d, float32; 0 where no process has a row.
     """
     size = place().size
     if size == 1:
-        return torch.ones((), device=rows.device)
-    total = rows.detach().double()
-    dist.all_reduce(total)
-    return (rows * size / total.clamp_min(1)).float()
+        return torch.ones((), device=device)
+    mine = torch.as_tensor(rows, dtype=torch.float64, device=device)
+    everyones = mine.clone()
+    dist.all_reduce(everyones)
+    return (mine * size / everyones.clamp_min(1)).float()
 
 
 def weighted(mean: Tensor, share: Tensor) -> Tensor:
@@ -51,3 +57,58 @@ def weighted(mean: Tensor, share: Tensor) -> Tensor:
     The gradient of 0 times nothing is zeros, so a process without rows takes part in all that the others wait for.
     """
     return torch.where(share > 0, mean * share, 0) if place().size > 1 else mean
+
+
+def average(value: Tensor) -> Tensor:
+    """The average over processes, the same bits in each."""
+    size = place().size
+    if size == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / size
+
+
+def in_order(mine: Sequence[Tensor]) -> list[Tensor]:
+    """What the processes have kept of each batch, batch by batch and in each in the order of its rows; on the CPU.
+
+    Every process has seen as many batches; of one of fewer rows than processes some have seen none of it.
+    """
+    return list(chain.from_iterable(zip(*gathered([part.cpu() for part in mine]), strict=True)))
+
+
+def gathered(mine: T) -> list[T]:
+    """What each process has, in the order of ranks, for every one of them; on the CPU."""
+    size = place().size
+    if size == 1:
+        return [mine]
+    everyones: list[T] = [mine] * size
+    dist.all_gather_object(everyones, mine)
+    return everyones
+
+
+def from_first(value: T) -> T:
+    """What the process of rank 0 has."""
+    if place().size == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+class HostTalk:
+    """Agreements of whole numbers that no device is waited for; made by every process at the same point."""
+
+    def __init__(self) -> None:
+        self._group: dist.ProcessGroup | None = None  # the default one
+        self.alone = place().size == 1
+        if not self.alone and dist.get_backend() != "gloo":
+            self._group = dist.new_group(backend="gloo")
+
+    def greatest(self, number: int) -> int:
+        """The greatest that a process has said."""
+        if self.alone:
+            return number
+        said = torch.tensor(number)
+        dist.all_reduce(said, dist.ReduceOp.MAX, group=self._group)
+        return int(said)

@@ -9,6 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from .errors import DataError
 from .penalties import WeightPenalty, penalised
+from .processes import place, share, weighted
 
 
 class LitRegression(LightningModule):
@@ -76,12 +77,19 @@ class LitRegression(LightningModule):
             DataError: on a target that is none of the classes, where there are classes; on a CUDA device this is an
                 assertion there, which waits for nothing.
         """
+        return penalised("data_loss", self._data_loss(outputs, targets), self.penalty, self)
+
+    def _data_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         self._check(targets)
         loss: Tensor = self.loss(outputs, targets.to(outputs.dtype))
-        return penalised("data_loss", loss, self.penalty, self)
+        return loss
+
+    @property
+    def _sums(self) -> bool:
+        return getattr(self.loss, "reduction", "mean") == "sum"
 
     def _check(self, targets: Tensor) -> None:
-        if self.num_classes is None:
+        if self.num_classes is None or not len(targets):
             return
         least, greatest = targets.aminmax()
         message = f"a label is none of the {self.num_classes} classes"
@@ -99,32 +107,37 @@ class LitRegression(LightningModule):
         """The ``loss`` of a batch, and by name, detached, all ``losses`` that are added up in it."""
         inputs, targets = batch
         outputs = self(inputs)
-        objective = self.objective(outputs, targets)
+        counted = share(len(targets), outputs.device)
+        loss = self._data_loss(outputs, targets)
+        loss = loss * place().size if self._sums else weighted(loss, counted)  # the average of processes is the sum
+        objective = penalised("data_loss", loss, self.penalty, self)
         losses = {name: term.detach() for name, term in objective.items()}
         # As in LitClassification: a logging call costs more than a step of a small network.
         if self.trainer._logger_connector.should_update_logs:
-            self.log("train/loss", losses["loss"], prog_bar=True)
+            self.log("train/loss", losses["loss"], prog_bar=True, sync_dist=True)
             figures = {f"train/{name}": term for name, term in losses.items() if name != "loss"}
             if self.num_classes is not None:
-                figures["train/accuracy"] = (self._classes(outputs) == targets).float().mean()
+                right = (self._classes(outputs) == targets).float().mean()
+                figures["train/accuracy"] = weighted(right, counted)
             figures["train/learning_rate"] = torch.as_tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
-            self.log_dict(figures)
+            self.log_dict(figures, sync_dist=True)
         return {"loss": objective["loss"], "losses": losses}
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
         inputs, targets = batch
         outputs: Tensor = self(inputs)
-        self._check(targets)
         rows = len(targets)
-        loss: Tensor = self.loss(outputs, targets.to(outputs.dtype))
-        if getattr(self.loss, "reduction", "mean") == "sum":
+        loss = self._data_loss(outputs, targets)
+        if not rows:  # another process has the rows of this batch
+            loss = torch.zeros_like(loss)
+        elif self._sums:
             loss = loss / rows
-        self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=rows)
+        self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=rows, sync_dist=True)
         if self.num_classes is not None:
             self.accuracy.update(self._classes(outputs), targets.long())
             self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
         row = getattr(getattr(self.trainer, "datamodule", None), "row_name", "image")
-        self.log(f"{stage}/{row}s", float(rows), on_epoch=True, reduce_fx="sum")
+        self.log(f"{stage}/{row}s", float(rows), on_epoch=True, reduce_fx="sum", sync_dist=True)
         return outputs
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from .callbacks import MistakeReport, VerificationReport
 from .classification import LitClassification
 from .errors import DataError
+from .processes import in_order
 from .roc import PairCounts, Roc, count_pairs, roc
 
 
@@ -50,12 +51,12 @@ class LitVerification(LitClassification):
         features: Tensor = self.network(images)
         self._features.append(features.float().cpu())
         self._labels.append(labels.cpu())
-        self.log("test/images", float(len(labels)), on_epoch=True, reduce_fx="sum")
+        self.log("test/images", float(len(labels)), on_epoch=True, reduce_fx="sum", sync_dist=True)
         return features
 
     def on_test_epoch_end(self) -> None:
         """Compares every two images and records what that shows."""
-        features, labels = torch.cat(self._features), torch.cat(self._labels)
+        features, labels = (torch.cat(in_order(kept)) for kept in (self._features, self._labels))
         self._features.clear()
         self._labels.clear()
         _, sizes = labels.unique(return_counts=True)
@@ -74,7 +75,7 @@ class LitVerification(LitClassification):
         if (curve := self.curve) is not None:
             figures = {"eer": curve.equal_error_rate, "auc": curve.area}
             figures |= {f"tar_at_far_{power(far)}": curve.tar_at(far) for far in fars}
-        self.log_dict({f"test/{name}": value for name, value in figures.items()})
+        self.log_dict({f"test/{name}": value for name, value in figures.items()}, sync_dist=True)
 
     def configure_callbacks(self) -> list[Callback]:
         """As ``LitClassification``'s, with the report of a verification in place of that of mistakes."""

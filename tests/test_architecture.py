@@ -44,7 +44,7 @@ LAYERS = [
     ["networks"],
     ["dashboards", "data", "loggers", "runs", "demos"],
     ["callbacks", "exporting", "resuming", "sweeps"],
-    ["arguments"],
+    ["arguments", "launching"],
     ["reports"],
     ["commands"],
     ["classification", "regression"],

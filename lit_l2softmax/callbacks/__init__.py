@@ -12,7 +12,7 @@ from .run_config import RunConfig
 from .smoothed_losses import SmoothedLosses
 from .step_randomness import StepRandomness
 from .stop_on_non_finite import StopOnNonFinite
-from .stop_signals import StopSignals
+from .stop_signals import DieOfSigterm, StopSignals
 from .terminal_progress import TerminalProgress
 from .training_monitor import TrainingMonitor
 from .tutorial_lines import TutorialLines
@@ -23,6 +23,7 @@ __all__ = [
     "ConfiguredOptimizer",
     "DecisionBorder",
     "Descent",
+    "DieOfSigterm",
     "ExponentialMovingAverage",
     "FeaturePictures",
     "FittedPlane",

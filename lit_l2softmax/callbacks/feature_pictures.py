@@ -13,8 +13,10 @@ from lit_l2softmax import plots_of_features as plots
 from lit_l2softmax.errors import ConfigError
 from lit_l2softmax.features import QUANTILES, angles, ease_names, lengths_by_ease
 from lit_l2softmax.loggers import RunWandbLogger
+from lit_l2softmax.processes import in_order
 
 from .evaluating import evaluating
+from .record_folder import record_folder
 
 
 class FeaturePictures(Callback):
@@ -67,23 +69,25 @@ class FeaturePictures(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Records how tight the classes are."""
-        features, _, _, labels = (torch.cat(part) for part in zip(*self._kept, strict=True))
+        self._tested = [torch.cat(in_order(part)) for part in zip(*self._kept, strict=True)]
+        features, _, _, labels = self._tested
         found = angles(features, labels)
         pl_module.log_dict(
             {
                 "test/within_class_angle": found.within,
                 "test/between_class_angle": found.between,
                 "test/angular_spread": found.within / found.between,
-            }
+            },
+            sync_dist=True,
         )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes files and pictures."""
-        if not trainer.loggers or not trainer.is_global_zero:
+        if (folder := record_folder(trainer)) is None:
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
+        features, constrained, mine, labels = self._tested
+        folder /= "plots"
         folder.mkdir(exist_ok=True)
-        features, constrained, mine, labels = (torch.cat(part) for part in zip(*self._kept, strict=True))
         names: list[str] = cast(Any, pl_module).class_names
         called = [names[label] for label in labels[: self.images].tolist()]
         points = constrained[: self.images].double().numpy()

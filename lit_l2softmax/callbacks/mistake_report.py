@@ -1,7 +1,6 @@
 """What a test says beyond one number: each class's accuracy, the confusion matrix and the worst mistakes."""
 
 import math
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -10,6 +9,11 @@ from torch import Tensor
 
 from lit_l2softmax import mistakes, plots
 from lit_l2softmax.loggers import RunWandbLogger
+from lit_l2softmax.processes import gathered, in_order
+
+from .record_folder import record_folder
+
+_Mistaken = tuple[float, int, int, Tensor]  # probability of the label, label, prediction, image
 
 
 class MistakeReport(Callback):
@@ -35,7 +39,7 @@ class MistakeReport(Callback):
         """Forgets an earlier test."""
         self._labels: list[Tensor] = []
         self._predictions: list[Tensor] = []
-        self._worst: list[tuple[float, int, int, Tensor]] = []  # probability of the label, label, prediction, image
+        self._worst: list[_Mistaken] = []
 
     def on_test_batch_end(
         self,
@@ -55,15 +59,14 @@ class MistakeReport(Callback):
         right = outputs[wrong].float().softmax(1).gather(1, labels[wrong, None])[:, 0]
         for probability, row in zip(right.tolist(), wrong.tolist(), strict=True):
             self._worst.append((probability, int(labels[row]), int(predictions[row]), images[row].float().cpu()))
-        # What is not a number comes first.
-        self._worst = sorted(self._worst, key=lambda one: -1.0 if math.isnan(one[0]) else one[0])[: self.most]
+        self._worst = _worst(self._worst)[: self.most]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes files and pictures, and logs what they show."""
-        if not trainer.loggers or not trainer.is_global_zero:
+        labels, predictions = (torch.cat(in_order(kept)) for kept in (self._labels, self._predictions))
+        self._worst = _worst([one for process in gathered(self._worst) for one in process])[: self.most]
+        if (folder := record_folder(trainer)) is None:
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
-        labels, predictions = torch.cat(self._labels), torch.cat(self._predictions)
         names: list[str] = cast(Any, pl_module).class_names
         confused = mistakes.confusion(labels, predictions, names)
         worst = [
@@ -100,3 +103,8 @@ class MistakeReport(Callback):
         shares = {f"test/class_accuracy/{name}": right / images for name, (right, images) in recognised if images}
         for logger in trainer.loggers:
             logger.log_metrics(shares, trainer.global_step)
+
+
+def _worst(mistaken: list[_Mistaken]) -> list[_Mistaken]:
+    """By the probability of the label; what is not a number comes first."""
+    return sorted(mistaken, key=lambda one: -1.0 if math.isnan(one[0]) else one[0])

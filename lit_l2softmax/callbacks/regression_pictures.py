@@ -16,6 +16,7 @@ from lit_l2softmax.errors import ConfigError
 from lit_l2softmax.loggers import RunWandbLogger
 
 from .evaluating import as_the_network_sees, evaluating
+from .record_folder import record_folder
 
 
 class FittedPlane(Callback):
@@ -117,9 +118,8 @@ def _weight(module: LightningModule, asking: Callback) -> Tensor:
 
 
 def _path(trainer: Trainer, name: str) -> Path | None:
-    if not trainer.loggers or not trainer.is_global_zero:
-        return None
-    return Path(trainer.log_dir or trainer.default_root_dir) / "plots" / f"{name}.png"
+    folder = record_folder(trainer)
+    return None if folder is None else folder / "plots" / f"{name}.png"
 
 
 def _training_points(trainer: Trainer) -> tuple[Tensor, Tensor]:

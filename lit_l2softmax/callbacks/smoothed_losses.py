@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lit_l2softmax.errors import ConfigError
+from lit_l2softmax.processes import average
 
 
 class SmoothedLosses(Callback):
@@ -32,8 +33,8 @@ class SmoothedLosses(Callback):
         self._steps: dict[str, int] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages so far."""
-        return {"averages": self._averages, "steps": self._steps}
+        """The averages so far, over all processes."""
+        return {"averages": {name: average(one) for name, one in self._averages.items()}, "steps": self._steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from them."""
@@ -55,4 +56,4 @@ class SmoothedLosses(Callback):
             share = 1 - self.decay ** self._steps[name] if self.debias else 1.0
             logged[f"train/{name}_smoothed"] = self._averages[name] / share
         if trainer._logger_connector.should_update_logs:
-            pl_module.log_dict(logged)
+            pl_module.log_dict(logged, sync_dist=True)

@@ -5,13 +5,15 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_l2softmax.processes import place
 from lit_l2softmax.seeds import mix
 
 
 class StepRandomness(Callback):
     """Seeds torch's generators at each training batch, so that a resumed training draws what it would have drawn.
 
-    What was drawn before, in another process or by a validation, changes nothing.
+    What was drawn before, in another process or by a validation, changes nothing. Processes that train together draw
+    each their own.
 
     Args:
         seed: of the run.
@@ -22,7 +24,8 @@ class StepRandomness(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seeds the generators of the CPU and of the module's device."""
-        seed = mix(self.seed, "step", trainer.global_step, batch_idx)
+        others = [rank] if (rank := place().rank) else []
+        seed = mix(self.seed, "step", trainer.global_step, batch_idx, *others)
         torch.default_generator.manual_seed(seed)
         if pl_module.device.type == "cuda":
             torch.cuda.manual_seed(seed)

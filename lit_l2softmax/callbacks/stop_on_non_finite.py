@@ -6,12 +6,14 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from lit_l2softmax.errors import NonFiniteError
+from lit_l2softmax.processes import HostTalk, place
 
 # Numbers. A core's own cache holds a few such gradients, and no more calls lie between one and the step than that.
 LARGE = 2**16
@@ -25,6 +27,9 @@ class StopOnNonFinite(Callback):
     read. To look on a GPU, a step would have to wait for it: there the first such step is noted on the device,
     and looked up where a training waits anyway, which is before every record, validation and checkpoint. What is kept
     is of the steps before it on either.
+
+    Where several processes train together, losses are their own but gradients everyone's: all of them end at the same
+    step, and look at it when the gradients are averaged.
 
     With half precision's scaled gradients an inf is no mistake: the scaler leaves that step out and scales less.
 
@@ -41,11 +46,12 @@ class StopOnNonFinite(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets an earlier training."""
         self._losses = []
+        self._talk = HostTalk()
         self._first = None if pl_module.device.type == "cpu" else torch.zeros((), device=pl_module.device)
         if self._first is None and not _is_scaled(trainer):
             for name, weight in pl_module.named_parameters():
                 self._names[weight] = name
-                if weight.requires_grad and weight.numel() >= LARGE:
+                if self._talk.alone and weight.requires_grad and weight.numel() >= LARGE:
                     look = partial(_look, trainer, name)
                     self._looks[weight] = weight.register_post_accumulate_grad_hook(look)
 
@@ -57,10 +63,10 @@ class StopOnNonFinite(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Looks at the loss of a batch."""
-        if self._first is not None:
+        if self._first is not None or not self._talk.alone:
             self._losses.append(loss.detach())
-        elif loss.numel() == 1 and not math.isfinite(value := loss.item()):  # of another size there is no gradient
-            raise NonFiniteError(f"the loss of step {trainer.global_step + 1:,} is {value:g}")
+        else:
+            self._look_at_losses(trainer, [loss])
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Looks at the gradients of a step, on a CPU at those that were not looked at yet."""
@@ -70,9 +76,37 @@ class StopOnNonFinite(Callback):
             self._note(trainer.global_step + 1, self._losses, gradients)
             self._losses = []
             return
+        if self._talk.alone:
+            self._look_at(trainer, weights)
+            return
+        self._agree(trainer, weights)
+
+    def _agree(self, trainer: Trainer, weights: Iterable[Tensor]) -> None:
+        """Looks at losses and gradients where every process does, and raises in all of them."""
+        rank, size = place()
+        losses, self._losses = self._losses, []
+        said, mine = 0, ""
+        try:
+            self._look_at(trainer, weights)
+        except NonFiniteError as error:
+            said, mine = size - rank, str(error)
+        try:
+            self._look_at_losses(trainer, losses)
+        except NonFiniteError as error:  # goes before the gradients that it has spoilt
+            said, mine = 2 * size - rank, str(error)
+        if found := self._talk.greatest(said):  # the first process's word
+            others = f"the loss or a gradient of step {trainer.global_step + 1:,} is not finite"
+            raise NonFiniteError(f"{mine if found == said else others}, in process {-found % size}")
+
+    def _look_at(self, trainer: Trainer, weights: Iterable[Tensor]) -> None:
         for weight in weights:
             if weight not in self._looks and weight.grad is not None:
                 _look(trainer, self._names.get(weight, "a weight that is none of the module's"), weight)
+
+    def _look_at_losses(self, trainer: Trainer, losses: Iterable[Tensor]) -> None:
+        for loss in losses:
+            if loss.numel() == 1 and not math.isfinite(value := loss.item()):  # of another size there is no gradient
+                raise NonFiniteError(f"the loss of step {trainer.global_step + 1:,} is {value:g}")
 
     def _note(self, step: int, losses: list[Tensor], gradients: list[Tensor]) -> None:
         """Notes a step, unless an earlier one is; nothing waits for the device."""
@@ -80,6 +114,10 @@ class StopOnNonFinite(Callback):
         # The greatest magnitudes: sums and squares of finite numbers can overflow.
         greatest = torch._foreach_norm(gradients, float("inf")) if gradients else ()
         wrong = ~torch.stack([one.float() for one in (*losses, *greatest)]).isfinite().all()
+        if not self._talk.alone:
+            everyones = wrong.float()
+            dist.all_reduce(everyones, dist.ReduceOp.MAX)
+            wrong = everyones > 0
         self._first = torch.where((self._first == 0) & wrong, step, self._first)
 
     def _look_up(self) -> None:

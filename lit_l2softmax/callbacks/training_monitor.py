@@ -14,7 +14,7 @@ class TrainingMonitor(Callback):
 
     - ``train/images_per_second``, or what the data's ``row_name`` says: rows trained on since the last record over the
       time since then, with what the data and other callbacks take. A validation is left out, with what follows it until
-      the next batch is there, and so is the first batch, which compiles and allocates.
+      the next batch is there, and so is the first batch, which compiles and allocates. Of all processes together.
     - ``train/gradient_norm``: the Euclidean length of all the optimiser's gradients together, before they are clipped.
     - ``train/gpu_memory_mib``: the most that this process's tensors have held of the GPU's memory at once, in MiB; none
       on a CPU.
@@ -28,7 +28,7 @@ class TrainingMonitor(Callback):
     def _forget(self) -> None:
         self._warm = self._stepped = False
         self._since: float | None = None  # when counting went on; None while something else is done
-        self._seconds, self._rows = 0.0, 0
+        self._seconds, self._rows, self._batches = 0.0, 0, 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets an earlier training."""
@@ -60,7 +60,8 @@ class TrainingMonitor(Callback):
         """Counts a batch, and records the speed and what the GPU holds."""
         self._warm = True
         if self._since is not None:
-            self._rows += _rows(batch)
+            self._rows += (rows := _rows(batch)) or 0
+            self._batches += rows is not None
         stepped, self._stepped = self._stepped, False
         if not stepped or not _is_recorded(trainer):  # of batches whose gradients are added up, the last one's record
             return
@@ -68,12 +69,13 @@ class TrainingMonitor(Callback):
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # what has been asked for is not done yet, and the record waits for it too
             pl_module.log("train/gpu_memory_mib", torch.cuda.max_memory_allocated(device) / 2**20)
-        if self._since is None or not self._rows:
+        if self._since is None or not self._batches:
             return
         now = time.perf_counter()
         name = getattr(getattr(trainer, "datamodule", None), "row_name", "image")
-        pl_module.log(f"train/{name}s_per_second", self._rows / (self._seconds + now - self._since))
-        self._since, self._seconds, self._rows = now, 0.0, 0
+        speed = self._rows / (self._seconds + now - self._since)
+        pl_module.log(f"train/{name}s_per_second", speed, reduce_fx="sum", sync_dist=True)
+        self._since, self._seconds, self._rows, self._batches = now, 0.0, 0, 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock until the next batch is trained on."""
@@ -87,7 +89,7 @@ def _is_recorded(trainer: Trainer) -> bool:
     return recorded
 
 
-def _rows(batch: Any) -> int:
-    """The rows of a batch, 0 where it does not say."""
+def _rows(batch: Any) -> int | None:
+    """The rows of a batch, None where it does not say; no rows where other processes have them."""
     first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-    return len(first) if isinstance(first, Tensor) and first.ndim else 0
+    return len(first) if isinstance(first, Tensor) and first.ndim else None

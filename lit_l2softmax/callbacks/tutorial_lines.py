@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_l2softmax.errors import ConfigError
 from lit_l2softmax.messages import nearest_or_all
+from lit_l2softmax.processes import average, share, weighted
 
 from .evaluating import as_the_network_sees, evaluating
 
@@ -80,7 +81,8 @@ class TutorialLines(Callback):
             return
         values = _values(trainer, pl_module, self.line.fields) | {"step": self._step, "batch": batch_idx}
         if "loss" in self.line.fields:
-            values["loss"] = float(outputs["losses"]["loss"])  # Lightning divides the other one where it accumulates
+            # Lightning divides the other one where it accumulates.
+            values["loss"] = float(average(outputs["losses"]["loss"]))
         if "accuracy" in self.line.fields:
             values["accuracy"] = self._accuracy
         _print(self.line.filled(values))
@@ -149,7 +151,7 @@ def _print(line: str) -> None:
 def _accuracy(trainer: Trainer, module: LightningModule, batch: tuple[Tensor, Tensor]) -> float:
     with evaluating(trainer, module):
         right = module.predict_step(batch, 0)["prediction"] == batch[1]
-    return float(right.float().mean())
+    return float(average(weighted(right.float().mean(), share(len(right), right.device))))
 
 
 def _loss_on_all(trainer: Trainer, module: Any) -> float:

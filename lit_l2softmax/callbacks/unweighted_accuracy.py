@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lit_l2softmax.errors import ConfigError
+from lit_l2softmax.processes import share, weighted
 
 
 class UnweightedAccuracy(Callback):
@@ -49,5 +50,6 @@ class UnweightedAccuracy(Callback):
 def _add(module: LightningModule, stage: str, logits: Tensor, batch: tuple[Tensor, Tensor]) -> None:
     if logits.ndim != 2:
         raise ConfigError(f"UnweightedAccuracy wants logits, {type(module).__name__} gives a number a row")
-    right = (logits.argmax(1) == batch[1]).float().mean()
-    module.log(f"{stage}/accuracy_unweighted", right, on_epoch=True, batch_size=1)
+    right = (logits.argmax(1) == batch[1]).float()
+    accuracy = weighted(right.mean(), share(len(right), right.device))  # of the batch of all processes
+    module.log(f"{stage}/accuracy_unweighted", accuracy, on_epoch=True, batch_size=1, sync_dist=True)

@@ -1,13 +1,14 @@
 """What a verification says beyond a few numbers: its ROC, and the cosines that it is of."""
 
 import csv
-from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_l2softmax import plots_of_verification as plots
 from lit_l2softmax.loggers import RunWandbLogger
+
+from .record_folder import record_folder
 
 
 class VerificationReport(Callback):
@@ -21,9 +22,10 @@ class VerificationReport(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes file and picture."""
         tested = cast(Any, pl_module)
-        if not trainer.loggers or not trainer.is_global_zero or tested.curve is None:
+        folder = record_folder(trainer)
+        if folder is None or tested.curve is None:
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
+        folder /= "plots"
         data = getattr(getattr(trainer, "datamodule", None), "title", "the test images")
         picture = folder / "verification.png"
         plots.save_verification(picture, tested.curve, tested.counts, f"pairs of {data}")

@@ -5,8 +5,9 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from lit_l2softmax.processes import place
 from lit_l2softmax.seeds import mix
 
 Batches = DataLoader[tuple[Tensor, Tensor]]
@@ -44,15 +45,19 @@ class TensorBatches(Dataset[tuple[Tensor, Tensor]]):
         return self.inputs(self.images, positions, epoch), self.labels[positions]
 
 
-class EpochOrder(Sampler[tuple[int, Tensor]]):
+class EpochOrder(DistributedSampler[tuple[int, Tensor]]):
     """Yields the epoch and the positions of one batch after another.
+
+    Where several processes train together, a batch is the same whatever their number, and each is given its own part of
+    every one: parts of equal size but for one row, in the order of ranks, empty ones of a batch of fewer rows. Being a
+    DistributedSampler is what Lightning takes for its word that it splits by itself.
 
     Lightning announces each epoch through ``set_epoch``; the permutation of an epoch is drawn from (seed, epoch), so it
     does not depend on what was drawn before or on how often the process was restarted.
 
     Args:
         size: N.
-        batch_size: rows in a batch.
+        batch_size: rows in a batch, of all processes together.
         shuffle: whether the order is a permutation; rows come in their own order otherwise.
         incomplete: what becomes of an incomplete last batch; where it is completed, the next epoch begins behind the
             rows that completed it, so that epochs are pieces of one endless stream.
@@ -70,9 +75,11 @@ class EpochOrder(Sampler[tuple[int, Tensor]]):
         seed: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.size, self.batch_size, self.shuffle, self.seed = size, batch_size, shuffle, seed
+        rank, processes = place()
+        super().__init__(range(size), processes, rank, shuffle, seed)  # type: ignore[arg-type]  # the positions of rows
+        self.size, self.batch_size = size, batch_size
         self.incomplete, self.device = incomplete, device
-        self.epoch = self._behind = 0
+        self._behind = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the permutation of the next pass."""
@@ -110,7 +117,7 @@ class EpochOrder(Sampler[tuple[int, Tensor]]):
             order = torch.cat([order, self._order(epoch + 1)])
         behind, self._behind = self._behind, 0
         for positions in order[first:end][behind * self.batch_size :].to(self.device).split(self.batch_size):
-            yield epoch, positions
+            yield epoch, positions.tensor_split(self.num_replicas)[self.rank]
 
 
 class ResumableBatches(DataLoader[tuple[Tensor, Tensor]]):

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from lit_l2softmax.errors import DataError
+from lit_l2softmax.processes import from_first
 
 from . import digits, mnist_files
 from .batches import Batches, Incomplete, batch_loader
@@ -151,6 +152,9 @@ class MNISTData(LightningDataModule):
         """Reads the files into memory, once."""
         if hasattr(self, "train"):
             return
+        first = from_first(self.resolved_source)
+        if first is not None and self.resolved_source != first:
+            self.source, self.resolved_source = first, None  # what the first process trains on, or nothing
         if self.resolved_source is None:  # another process of this machine has prepared the data
             self.resolved_source = self._resolve()
         self.train, self.validation, self.test = self._splits()
