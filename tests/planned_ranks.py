@@ -137,7 +137,7 @@ def trained(training, counted):
             loss = loss_of(training, features, torch.cat(parts), classifier, class_group)
             rows = torch.tensor(n)
             dist.all_reduce(rows, group=class_group)
-            loss = loss * share(rows)
+            loss = loss * share(rows, loss.device)
         optimizer.zero_grad()
         with record_function("backward"):
             loss.backward()

@@ -67,7 +67,7 @@ def not_counted(planned):
 def check_ranks(planned, found):
     for rank, measured in enumerate(found):
         mine = replace(planned, rank=rank)
-        forward, loss, network, step, _ = memory.totals(mine)
+        forward, loss, network, step, *_ = memory.totals(mine)
         computed = {"forward": forward, "backward": max(loss, network), "step": step}
         for moment, held in computed.items():
             assert abs(measured["peaks"][moment] - held) <= not_counted(mine), (rank, moment, measured["peaks"], held)
@@ -112,8 +112,7 @@ def test_a_process_is_as_large_as_was_computed(tmp_path):
         rows=64, features=512, classes=200_000, processes=2, classes_over=2, normalize_weight=True
     )
     for measured in ranks(planned, tmp_path):
-        held = memory.peak(replace(planned, at_rest=measured["at rest"]))
-        computed = held - memory.of_host(planned)  # no checkpoint is written
+        computed = max(memory.totals(replace(planned, at_rest=measured["at rest"]))[: memory.CHECKPOINT])
         assert abs(measured["resident"] / computed - 1) <= 0.1, (measured["resident"], computed)
 
 
@@ -298,7 +297,7 @@ def test_the_command_prints_what_was_computed(capsys):
     assert rows[1][1:] == [f"{sum(one.operations for one in operations.work(planned)) / 1e9:,.3f}"]
     sent = sum(one.sent for one in communication.collectives(planned))
     assert rows[2][1:] == [f"{sent / 2**20:,.1f}", "MiB"]
-    assert max(map(len, lines)) <= 110
+    assert max(map(len, lines)) <= 120
     assert any("3.8 GiB of the host's memory" in line for line in lines)
 
 

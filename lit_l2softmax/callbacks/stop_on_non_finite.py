@@ -139,7 +139,7 @@ class StopOnNonFinite(Callback):
         """Keeps a checkpoint of weights that are not finite from being written, whatever has made them so."""
         self._look_up()
         for name, weight in pl_module.named_parameters():
-            if not weight.isfinite().all():
+            if not _is_finite(weight):
                 raise NonFiniteError(f"{name} is not finite after step {trainer.global_step:,}")
 
 
@@ -149,11 +149,14 @@ def _is_scaled(trainer: Trainer) -> bool:
 
 def _look(trainer: Trainer, name: str, weight: Tensor) -> None:
     assert weight.grad is not None
-    gradient = _values(weight.grad)
-    # By their sum, which reads numbers at the memory's speed but can overflow by itself, else by each.
-    total = gradient.sum(dtype=torch.promote_types(gradient.dtype, torch.float32)).item()
-    if not math.isfinite(total) and not gradient.isfinite().all():
+    if not _is_finite(_values(weight.grad)):
         raise NonFiniteError(f"the gradient of {name} in step {trainer.global_step + 1:,} is not finite")
+
+
+def _is_finite(numbers: Tensor) -> bool:
+    # By their sum, which reads numbers at the memory's speed and takes none, but can overflow by itself, else by each.
+    total = numbers.sum(dtype=torch.promote_types(numbers.dtype, torch.float32)).item()
+    return math.isfinite(total) or bool(numbers.isfinite().all())
 
 
 def _weights(optimizer: Optimizer) -> Iterable[Tensor]:

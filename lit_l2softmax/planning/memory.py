@@ -1,8 +1,10 @@
 """What a process holds at each moment of a step, and while a checkpoint is written.
 
 Lightning sets gradients to None between the forward and the backward pass, so the forward pass still has those of the
-step before, and the loss's backward pass has none of the network's yet. DistributedDataParallel keeps all gradients
-that it averages once more, in its buckets; shards of the classifier are none of its business.
+step before, and the loss's backward pass has none of the network's yet. It does so before a validation too, so that the
+checkpoint behind one is written without them, but one that Ctrl-C asks for behind a step is not.
+DistributedDataParallel keeps all gradients that it averages once more, in its buckets; shards of the classifier are
+none of its business.
 
 Not counted: what a library takes inside a call (MKL, cuBLAS, NCCL), what an allocator holds without using it.
 
@@ -18,8 +20,8 @@ from . import working
 from .training import OPTIMIZERS, Training
 from .working import LABEL
 
-MOMENTS = ("forward", "back: loss", "back: network", "optimiser", "checkpoint")
-FORWARD, LOSS, NETWORK, STEP, CHECKPOINT = range(len(MOMENTS))
+MOMENTS = ("forward", "back: loss", "back: network", "optimiser", "checkpoint", "interrupted")
+FORWARD, LOSS, NETWORK, STEP, CHECKPOINT, INTERRUPTED = range(len(MOMENTS))
 ALWAYS = range(len(MOMENTS))
 
 
@@ -49,10 +51,15 @@ def terms(training: Training) -> list[Term]:
     found = [
         _term("the process at rest", "measured", training.at_rest, ALWAYS),
         _term("network", "P b", training.replicated * b, ALWAYS),
-        _term("  its gradient", "P b", training.replicated * b, (FORWARD, NETWORK, STEP, CHECKPOINT)),
+        _term("  its gradient", "P b", training.replicated * b, (FORWARD, NETWORK, STEP, INTERRUPTED)),
         _term("  its optimiser's state", "s P b", states * training.replicated * b, ALWAYS),
         _term("class weights", _classifier(training, "K"), training.classifier * b, ALWAYS),
-        _term("  their gradient", _classifier(training, "K"), training.classifier * b, ALWAYS),
+        _term(
+            "  their gradient",
+            _classifier(training, "K"),
+            training.classifier * b,
+            (FORWARD, LOSS, NETWORK, STEP, INTERRUPTED),
+        ),
         _term("  their optimiser's state", f"s {_classifier(training, 'K')}", states * training.classifier * b, ALWAYS),
         _term(
             "DDP's buckets",
@@ -70,7 +77,7 @@ def terms(training: Training) -> list[Term]:
     ]
     if training.device == "cpu":
         whole = f"(1 + s) {_classifier(training, 'C')}"
-        found.append(_term("whole classifier, its state", whole, of_host(training), (CHECKPOINT,)))
+        found.append(_term("whole classifier, its state", whole, of_host(training), (CHECKPOINT, INTERRUPTED)))
     return [term for term in found if any(term.bytes)]
 
 
@@ -130,9 +137,9 @@ def _classifier(training: Training, classes: str) -> str:
 def _temporaries(training: Training) -> int:
     """Bytes of new tensors in an optimiser's step: of the largest parameter on a CPU, of all of them on CUDA.
 
-    A loop still has the last tensor of the parameter before when it comes to the next one. Where all are taken together,
-    decayed gradients are given up before the root is taken. The network's parameters are taken for one, for want of
-    their sizes.
+    A loop still has the last tensor of the parameter before when it comes to the next one. Where all are taken
+    together, decayed gradients are given up before the root is taken. The network's parameters are taken for one, for
+    want of their sizes.
     """
     if training.fused:
         return 0
