@@ -321,6 +321,23 @@ def test_a_process_on_a_cpu_is_something_at_rest(capsys):
     assert "at rest" not in capsys.readouterr().out
 
 
+def test_times_are_of_the_rates_that_are_given(capsys):
+    assert main([*COMMAND, "--processes=2", "--classes_over=2", "--tflops=0.25", "--gb_s=2"]) == 0
+    *_, products, links = capsys.readouterr().out.splitlines()
+    assert products == f"products take {8 * 512 * 512 * 500_000 / 0.25e9:,.3f} ms at 0.25 TFLOP/s"
+    sent = sum(one.sent for one in communication.collectives(Training(512, 512, 10**6, processes=2, classes_over=2)))
+    assert links == f"communication takes {sent / 2e6:,.3f} ms at 2 GB/s"
+
+
+def test_readme_shows_what_the_command_prints(capsys):
+    text = (ROOT / "README.md").read_text().replace("\\\n", "")
+    shown = text[text.index("$ python -m lit_l2softmax plan --rows 64") :].partition("```")[0]
+    command, *lines = shown.splitlines()
+    assert main(command.split()[4:]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line not in printed] == ["...", "..."]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -329,8 +346,8 @@ def test_a_process_on_a_cpu_is_something_at_rest(capsys):
         ([*COMMAND, "--procesess=3"], "'procesess' is not an option; did you mean 'processes'?"),
         ([*COMMAND, "--rank=3"], "'rank' is not an option"),
         ([*COMMAND, "--network=50M"], "argument --network: must be a whole number, got '50M'"),
-        ([*COMMAND, "--memory=0"], "argument --memory: must be a positive number of GiB, got '0'"),
-        ([*COMMAND, "--memory=lots"], "argument --memory: must be a positive number of GiB, got 'lots'"),
+        ([*COMMAND, "--memory=0"], "argument --memory: must be a positive number, got '0'"),
+        ([*COMMAND, "--memory=lots"], "argument --memory: must be a positive number, got 'lots'"),
         ([*COMMAND, "--at_rest=-1"], "--at_rest must be at least 0, got -1"),
         ([*COMMAND, "--optimizer=adm"], "optimizer: 'adm' is not known; did you mean 'adam'?"),
         ([*COMMAND, "--device=xla"], "device: 'xla' is not known; there are cpu, cuda"),

@@ -14,6 +14,7 @@ from lit_l2softmax.program import COMMANDS, PROGRAM
 from .option_parser import OptionParser
 
 MIB, GIB = 2**20, 2**30
+RATES = ("memory", "tflops", "gb_s")  # options that are of a machine and not of a training
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 # Measured: what a process of ``fit`` has resident in the steps of ``configs/optim/yoghurt.yaml``, which has 45
 # parameters, with W&B offline; 499 without it. 2 cores of an AMD EPYC, Python 3.11, torch 2.13.0+cpu, lightning 2.6.6.
@@ -29,7 +30,7 @@ HELP = f"""usage: {PROGRAM} plan --rows N --features D --classes C [options]
   --classes C         of all processes
   --processes W       that train together (default: 1)
   --classes_over C    processes that share the classes, a divisor of W (default: 1, each has all of them)
-  --dtype TYPE        of weights, features and gradients: {", ".join(DTYPES)} (default: float32)
+  --dtype TYPE        of weights, features and gradients: {", ".join(DTYPES)} (default: float32, and bf16-mixed's)
   --normalize_weight  class weights are normalised, and have no bias
   --learn_alpha       alpha is a parameter
   --optimizer NAME    {", ".join(OPTIMIZERS)} (default: sgd; momentum is SGD's)
@@ -40,6 +41,8 @@ HELP = f"""usage: {PROGRAM} plan --rows N --features D --classes C [options]
   --device NAME       {" or ".join(DEVICES)}: which schedule the operator takes (default: cuda)
   --at_rest MIB       what a process holds beside tensors (default: {AT_REST_MIB["cpu"]} on a CPU, measured; 0 on CUDA)
   --memory GIB        of a process: does it fit, and how many classes would? (status 1 where it does not fit)
+  --tflops RATE       10^12 operations a second that a process reaches in products: the time they take
+  --gb_s RATE         10^9 bytes a second that a process can send: the time that communication takes
 
   {PROGRAM} plan --rows 512 --features 512 --classes 1000000 --processes 8 --classes_over 8 --memory 80
 """
@@ -56,13 +59,15 @@ def main(arguments: Sequence[str]) -> int:
         print(HELP, end="")
         return 0
     given = _parsed(options)
-    room: float | None = given.pop("memory")
+    room, tflops, gb_s = (given.pop(name) for name in RATES)
     training = Training(**given)
     print(_head(training))
     print(f"\n{_memory(training)}")
     print(f"\n{_operations(training)}")
     if training.processes > 1:
         print(f"\n{_communication(training)}")
+    if times := _times(training, tflops, gb_s):
+        print(f"\n{times}")
     if room is None:
         return 0
     fits = memory.peak(training) <= room * GIB
@@ -73,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parsed(options: Sequence[str]) -> dict[str, Any]:
     needed = ("rows", "features", "classes")
     names = [field.name for field in fields(Training) if field.name != "rank"]
-    parser = OptionParser([*names, "memory"])
+    parser = OptionParser([*names, *RATES])
     for field in fields(Training):
         if field.name == "rank":
             continue
@@ -81,7 +86,8 @@ def _parsed(options: Sequence[str]) -> dict[str, Any]:
             parser.add_argument(f"--{field.name}", action="store_true")
         else:
             parser.add_argument(f"--{field.name}", type=_count if field.type is int else str, default=argparse.SUPPRESS)
-    parser.add_argument("--memory", type=_gib)
+    for name in RATES:
+        parser.add_argument(f"--{name}", type=_positive)
     given = vars(parser.parse_args(options))
     missing = [f"--{name}" for name in needed if name not in given]
     if missing:
@@ -101,13 +107,13 @@ def _count(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
 
 
-def _gib(text: str) -> float:
+def _positive(text: str) -> float:
     try:
         size = float(text)
     except ValueError:
         size = 0.0
     if not 0 < size < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a positive number of GiB, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
     return size
 
 
@@ -170,6 +176,18 @@ def _size_of(count: int) -> str:
     """Bytes in the unit that leaves one to four digits before the point."""
     power = min(max(0, (count.bit_length() - 1) // 10), len(UNITS) - 1)
     return f"{count} B" if power == 0 else f"{count / 1024**power:,.1f} {UNITS[power]}"
+
+
+def _times(training: Training, tflops: float | None, gb_s: float | None) -> str:
+    """The least that a step takes at given rates, a line each; nothing overlaps and nothing waits."""
+    found = []
+    if tflops is not None:
+        products = sum(one.operations for one in operations.work(training) if one.name != "optimiser")
+        found.append(f"products take {products / tflops / 1e9:,.3f} ms at {tflops:g} TFLOP/s")
+    if gb_s is not None:
+        sent = sum(one.sent for one in communication.collectives(training))
+        found.append(f"communication takes {sent / gb_s / 1e6:,.3f} ms at {gb_s:g} GB/s")
+    return "\n".join(found)
 
 
 def _answer(training: Training, room: float, fits: bool) -> str:
