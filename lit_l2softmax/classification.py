@@ -147,13 +147,14 @@ class LitClassification(LightningModule):
         features = self.network(images)
         loss = self._loss(features, labels)
         logits = self._head.logits(features)
-        self.accuracy.update(logits, labels)
-        if not len(labels):  # another process has the rows of this batch
+        if len(labels):
+            self.accuracy.update(logits, labels)
+            # torchmetrics gives a probability of exactly 1 a bin of its own.
+            self.calibration_error.update(logits.float().softmax(1).clamp_max(1 - 2**-24), labels)
+        else:  # other processes have the rows of this batch
             loss = torch.zeros_like(loss)
         self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
         self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
-        # torchmetrics gives a probability of exactly 1 a bin of its own.
-        self.calibration_error.update(logits.float().softmax(1).clamp_max(1 - 2**-24), labels)
         self.log(f"{stage}/calibration_error", self.calibration_error, on_epoch=True)
         self.log(f"{stage}/images", float(len(labels)), on_epoch=True, reduce_fx="sum", sync_dist=True)
         return logits

@@ -186,10 +186,8 @@ class LitCLI(LightningCLI):
             raise ConfigError("processes on several machines are started by torchrun or SLURM, not by this command")
         strategy = self.trainer.strategy
         if not isinstance(strategy, DDPStrategy) or strategy._start_method != "popen":
-            raise ConfigError(
-                f"several processes train by --trainer.strategy=ddp, not by {type(strategy).__name__}; "
-                "ddp_spawn and its like cannot continue a run"
-            )
+            named = self.config[self.subcommand].trainer.strategy
+            raise ConfigError(f"several processes train by --trainer.strategy=ddp, not by {named}")
         if getattr(getattr(self.model, "head", None), "of_whole_batches", False):
             raise ConfigError(
                 f"{type(self.model.head).__name__} constrains whole batches, which several processes would share: "

@@ -40,15 +40,15 @@ def share(rows: int | Tensor, device: torch.device) -> Tensor:
         device: that the processes talk through.
 
     Returns:
-        0-d, float32; 0 where no process has a row.
+        0-d, float64; 0 where no process has a row.
     """
     size = place().size
     if size == 1:
-        return torch.ones((), device=device)
+        return torch.ones((), dtype=torch.float64, device=device)
     mine = torch.as_tensor(rows, dtype=torch.float64, device=device)
     everyones = mine.clone()
     dist.all_reduce(everyones)
-    return (mine * size / everyones.clamp_min(1)).float()
+    return mine * size / everyones.clamp_min(1)
 
 
 def weighted(mean: Tensor, share: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def weighted(mean: Tensor, share: Tensor) -> Tensor:
 
     The gradient of 0 times nothing is zeros, so a process without rows takes part in all that the others wait for.
     """
-    return torch.where(share > 0, mean * share, 0) if place().size > 1 else mean
+    return torch.where(share > 0, mean * share.to(mean.dtype), 0) if place().size > 1 else mean
 
 
 def average(value: Tensor) -> Tensor:

@@ -134,7 +134,8 @@ class LitRegression(LightningModule):
             loss = loss / rows
         self.log(f"{stage}/loss", loss, on_epoch=True, prog_bar=True, batch_size=rows, sync_dist=True)
         if self.num_classes is not None:
-            self.accuracy.update(self._classes(outputs), targets.long())
+            if rows:
+                self.accuracy.update(self._classes(outputs), targets.long())
             self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True)
         row = getattr(getattr(self.trainer, "datamodule", None), "row_name", "image")
         self.log(f"{stage}/{row}s", float(rows), on_epoch=True, reduce_fx="sum", sync_dist=True)

@@ -65,7 +65,18 @@ def refused(capsys, *arguments):
         (["--checkpoint.dirpath=/x"], "checkpoint.dirpath is the run folder's business; --runs"),
         (["--trainer.overfit_batches=2"], "trainer.overfit_batches would replace the order of the data"),
         (["--trainer.max_steps=0"], "must leave at least one step"),
-        (["--trainer.devices=2", "--trainer.accelerator=cpu"], "training on several devices is not supported yet"),
+        (
+            ["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp_spawn"],
+            "several processes train by --trainer.strategy=ddp, not by ddp_spawn",
+        ),
+        (
+            ["--trainer.devices=2", "--trainer.accelerator=cpu", "--model.head=TutorialL2SoftmaxHead"],
+            "TutorialL2SoftmaxHead constrains whole batches, which several processes would share",
+        ),
+        (
+            ["--trainer.num_nodes=2", "--trainer.accelerator=cpu"],
+            "processes on several machines are started by torchrun or SLURM",
+        ),
         (["--trainer.precision=foo"], "'bf16-mixed', '32-true', '64-true']"),
         (["--trainer.precision=foo"], "Got value: foo"),
         (["--lr_scheduler=StepLR"], "lr_scheduler: the following arguments are required: step_size"),

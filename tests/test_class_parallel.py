@@ -1,13 +1,9 @@
 """A classifier whose classes are spread over processes is the classifier of one process."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from class_parallel_ranks import CASES, Sharded
+from ranks import ranks
 from softmax_cases import check, leaves
 
 from lit_l2softmax.ops import (
@@ -16,35 +12,15 @@ from lit_l2softmax.ops import (
     linear_l2_softmax_cross_entropy,
 )
 
-SCRIPT = Path(__file__).with_name("class_parallel_ranks.py")
-
-
-def ranks(size, store, *schedules):
-    """Every rank's process, each of which checks everything; fails with what the first failing one said."""
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(SCRIPT.parents[1]), environment.get("PYTHONPATH", "")])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, SCRIPT, str(rank), str(size), store / "store", *schedules],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for rank in range(size)
-    ]
-    said = [process.communicate(timeout=240)[1] for process in processes]
-    failed = [text for process, text in zip(processes, said, strict=True) if process.returncode]
-    assert not failed, failed[0][-3000:]
-
 
 def test_two_processes_are_one(tmp_path):
-    ranks(2, tmp_path, "torch, tiled")
+    ranks("class_parallel_ranks.py", 2, tmp_path, "torch, tiled")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_any_number_of_processes_is_one_with_any_schedule(tmp_path, size):
-    ranks(size, tmp_path, "torch, tiled", "kernels, tiled")
+    ranks("class_parallel_ranks.py", size, tmp_path, "torch, tiled", "kernels, tiled")
 
 
 class Alone(Sharded):

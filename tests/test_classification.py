@@ -101,11 +101,11 @@ def test_a_head_that_does_not_fit_the_network_is_refused():
 def test_training_accuracy_is_that_of_the_batch(module, monkeypatch):
     logged = {}
     monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
-    monkeypatch.setattr(module, "log_dict", lambda values: logged.update({k: float(v) for k, v in values.items()}))
+    monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.update({k: float(v) for k, v in values.items()}))
     optimizer = torch.optim.SGD(module.parameters(), 0.25)
     module._trainer = type("Trainer", (), {"optimizers": [optimizer]})()
     features, labels = torch.randn(40, 1024), torch.randint(10, (40,))
-    module._record(features, labels, {"loss": torch.tensor(1.5)})
+    module._record(features, labels, {"loss": torch.tensor(1.5)}, torch.ones(()))
     right = module.head.logits(features).argmax(1) == labels
     assert logged["train/accuracy"] == pytest.approx(float(right.float().mean()))
     assert logged["train/feature_norm"] == pytest.approx(float(features.norm(dim=1).mean()))

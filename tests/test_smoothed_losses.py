@@ -100,7 +100,7 @@ def test_a_module_that_names_no_losses_is_refused(tmp_path):
 def recorder(recorded):
     """A trainer that records every step and a module that keeps what it is told to log."""
     trainer = type("T", (), {"_logger_connector": type("C", (), {"should_update_logs": True})})()
-    return trainer, type("M", (), {"log_dict": lambda self, values: recorded.append(values)})()
+    return trainer, type("M", (), {"log_dict": lambda self, values, **_: recorded.append(values)})()
 
 
 def test_a_loss_that_comes_later_is_not_debiased_as_the_older_ones():

@@ -17,7 +17,7 @@ class Module:
     def __init__(self, device="cpu"):
         self.device, self.logged = torch.device(device), {}
 
-    def log(self, name, value):
+    def log(self, name, value, **_):
         if name == "train/gradient_norm":
             self.norm = float(value)
             return

@@ -38,6 +38,7 @@ class StopOnNonFinite(Callback):
     """
 
     def __init__(self) -> None:
+        self._talk = HostTalk()
         self._losses: list[Tensor] = []
         self._first: Tensor | None = None  # the number of the first such step, 0 for none; on the device
         self._names: dict[Tensor, str] = {}  # of the weights
