@@ -9,11 +9,14 @@ from collections import Counter
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from memory import peak_extra_bytes
 from planned_ranks import INPUTS, OPTIMIZERS
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from lit_l2softmax.__main__ import main
 from lit_l2softmax.errors import ConfigError
@@ -271,12 +274,73 @@ def test_nothing_held_becomes_less_with_more_classes():
 
 
 def test_sharing_the_classes_spares_their_gradient_the_way():
-    planned = Training(64, 512, 1_000_000, processes=8, classes_over=8)
+    planned = Training(64, 512, 1_000_000, processes=8, classes_over=8, network=1000)
     shared, whole = (
         sum(one.sent for one in communication.collectives(replace(planned, classes_over=c))) for c in (8, 1)
     )
-    assert whole == pytest.approx(2 * 7 / 8 * 4 * 513 * 1_000_000, rel=1e-6)
+    assert whole == pytest.approx(2 * 7 / 8 * (4 * 513 * 1_000_000 + 4 * 1000 + 8), abs=2)
     assert shared < whole / 1000
+
+
+def test_a_learned_alpha_is_one_number_of_what_shards_add_up():
+    fixed = Training(64, 512, 1000, processes=2, classes_over=2)
+    given = [
+        {one.what: one.given for one in communication.collectives(replace(fixed, learn_alpha=learned))}
+        for learned in (False, True)
+    ]
+    assert given[1]["features' gradient"] - given[0]["features' gradient"] == 4
+    assert given[1]["network's gradient"] == 4  # alpha itself is every process's
+
+
+def test_the_first_process_alone_puts_a_checkpoint_together():
+    planned = Training(64, 8, 1000, processes=4, classes_over=2, optimizer="momentum", device="cpu")
+    held = [memory.of_host(replace(planned, rank=rank)) for rank in range(4)]
+    assert held == [2 * 4 * 9 * 1000, 0, 0, 0]
+    assert memory.of_host(replace(planned, classes_over=1)) == 0
+
+
+def test_a_network_of_linear_layers_computes_what_was_computed():
+    network = torch.nn.Sequential(torch.nn.Linear(24, 40, bias=False), torch.nn.Linear(40, 10, bias=False))
+    planned = Training(30, 10, 5, network=sum(one.numel() for one in network.parameters()))
+    with FlopCounterMode(display=False) as counter:
+        features = network(torch.randn(30, 24, requires_grad=True))
+        forward = counter.get_total_flops()
+        features.sum().backward()
+    computed = {one.name: one.operations for one in operations.work(planned)}
+    assert forward == computed["network, forward"]
+    assert counter.get_total_flops() - forward == computed["network, backward"]
+
+
+class Elementwise(TorchDispatchMode):
+    """Counts the operations of what an optimiser does to each number."""
+
+    EACH: ClassVar = {"add": 1, "add_": 1, "mul_": 1, "lerp_": 3, "addcmul_": 3, "sqrt": 1, "div": 1, "addcdiv_": 3}
+
+    def __init__(self):
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if isinstance(args[0], torch.Tensor) and args[0].ndim:
+            name = func.overloadpacket.__name__
+            multiplied = name.startswith("add") and "addc" not in name and kwargs.get("alpha", 1) != 1
+            self.operations += (self.EACH[name] + multiplied) * args[0].numel()
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimiser_computes_what_was_computed(name, decay):
+    parameter = torch.nn.Parameter(torch.randn(50))
+    optimizer = OPTIMIZERS[name]([parameter], weight_decay=decay, foreach=False)
+    parameter.grad = torch.randn(50)
+    optimizer.step()  # makes its state
+    with Elementwise() as counted:
+        optimizer.step()
+    planned = Training(1, 50, 1, normalize_weight=True, optimizer=name, weight_decay=decay > 0)
+    computed = {one.name: one.operations for one in operations.work(planned)}["optimiser"]
+    assert counted.operations == computed
 
 
 def test_one_process_talks_to_nobody():
