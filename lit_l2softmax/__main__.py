@@ -75,6 +75,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from .commands.doctor import main as doctor
 
         return doctor
+    if name == "plan":
+        from .commands.plan import main as plan
+
+        return plan
     if name == "show":
         from .commands.show import main as show
 

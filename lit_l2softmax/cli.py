@@ -316,6 +316,7 @@ class LitCLI(LightningCLI):
             if checkpoint.suffix == safe_weights.SUFFIX:
                 raise ConfigError(f"{checkpoint} holds weights alone; a training goes on from a .ckpt of its run")
             runs.check_weights(self.model, checkpoint)
+            runs.check_held_out(checkpoint, getattr(self.datamodule, "held_out", None))
             averaging = getattr(self.model, "ema_decay", None) is not None or any(
                 isinstance(callback, WeightAveraging) for callback in _callbacks(self.trainer)
             )

@@ -15,5 +15,6 @@ COMMANDS = LIGHTNING | {
     "dashboard": "make W&B workspaces and reports of Systems 1 and 2, sweeps and benchmarks, online or as files",
     "list": "name every experiment with what it shows and should reach",
     "show": "print a demonstration that trains nothing, and draw its picture",
+    "plan": "compute what training a large classifier takes: memory, operations and communication of each process",
     "doctor": "say what is installed, what runs here and whether it computes what it should",
 }

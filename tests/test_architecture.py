@@ -33,6 +33,7 @@ LAYERS = [
         "mistakes",
         "ops",
         "penalties",
+        "planning",
         "plots_of_features",
         "plots_of_regressions",
         "plots_of_verification",

@@ -265,7 +265,7 @@ def test_an_architecture_that_does_not_fit_the_weights_is_named(capsys, fit):
 
 def test_an_unknown_command_is_answered_at_once(capsys):
     assert refused(capsys, "fitt") == "'fitt' is not a command; did you mean 'fit'?"
-    known = "fit, validate, test, predict, export, sweep, report, dashboard, list, show, doctor"
+    known = "fit, validate, test, predict, export, sweep, report, dashboard, list, show, plan, doctor"
     assert refused(capsys, "zzz") == f"'zzz' is not a command; there are {known}"
 
 

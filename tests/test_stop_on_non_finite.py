@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from memory import peak_extra_bytes
 from run_records import result_of
 from torch import nn
 from torch.utils.data import DataLoader
@@ -108,6 +109,13 @@ def test_so_does_that_of_a_weight_that_was_frozen_when_the_training_began():
     with pytest.raises(NonFiniteError, match=r"^the gradient of table\.weight in step 3 is not finite$"):
         train(module)
     assert module.table.weight.equal(module.history[2])
+
+
+def test_nobody_looks_when_a_training_has_failed():
+    module = Module(at=2, gradient=NAN, rows=LARGE)
+    with pytest.raises(NonFiniteError):
+        train(module)
+    assert not module.table.weight._post_accumulate_grad_hooks
 
 
 def test_nobody_looks_when_the_training_is_over():
@@ -234,6 +242,18 @@ def test_a_run_that_comes_to_a_nan_keeps_its_last_good_checkpoint_and_says_how_t
     assert main(["fit", f"--resume={run}", "--optimizer.lr=0.0001"]) == 0
     assert result_of(run)["steps"] == 12
     assert "lr: 0.0001" in (run / "config.yaml").read_text()
+
+
+def test_looking_at_weights_before_a_checkpoint_takes_no_memory():
+    """A classifier may be half of all that there is."""
+    module = Module(at=0, rows=100_000)
+    callback, trainer = StopOnNonFinite(), SimpleNamespace(global_step=3)
+    assert peak_extra_bytes(lambda: callback.on_save_checkpoint(trainer, module, {})) < 100
+    module.table.weight.data[7, 1] = NAN
+    with pytest.raises(NonFiniteError, match=r"table\.weight is not finite after step 3"):
+        callback.on_save_checkpoint(trainer, module, {})
+    module.table.weight.data.fill_(3e38)  # the sum of which is not finite, and each of which is
+    callback.on_save_checkpoint(trainer, module, {})
 
 
 @pytest.mark.parametrize(("at", "left"), [(0, False), (2, True)])

@@ -20,16 +20,11 @@ registers; a tile stays in a 50 MB second-level cache, and all scratch memory of
 Legend: N rows, D features, C classes.
 """
 
-from typing import NamedTuple
-
 import torch
 
+from .._tiles import Tile, torch_tile, triton_tile
 
-class Tile(NamedTuple):
-    """How many rows and classes are in flight at a time."""
-
-    rows: int
-    classes: int
+__all__ = ["Tile", "torch_takes_all_at_once", "torch_tile", "triton_takes_all_classes", "triton_tile"]
 
 
 def torch_takes_all_at_once(N: int, D: int, C: int) -> bool:
@@ -40,24 +35,6 @@ def torch_takes_all_at_once(N: int, D: int, C: int) -> bool:
     return min(D, 256) >= C or (not torch.compiler.is_compiling() and N * C <= 3 * 2**20)
 
 
-def torch_tile(N: int, D: int, C: int) -> Tile:
-    """The tile of PyTorch's schedule: 4 MiB of float32, and as much for its classes or, with many features, 16."""
-    rows = min(N, 1024)
-    return Tile(rows, min(C, max(1, 2**20 // max(rows, D), min(256, 2**22 // D))))
-
-
 def triton_takes_all_classes(N: int, D: int, C: int) -> bool:
     """Whether one block of classes holds them all, and the gradient of all logits is little beside the features."""
     return C <= 128 and 8 * N * C <= 32 * 2**20 + 32 * N * D
-
-
-def triton_tile(N: int, D: int, C: int) -> Tile:
-    """The kernels' tile: at most 24 MiB of float32 logits, and 56 MiB with their gradient and their classes'.
-
-    A number of classes that is a multiple of 128 keeps rows of a tile aligned and products on tensor cores.
-    """
-    rows = min(N, 4096)
-    # A logit and its gradient take 4 bytes each; a class's gradient, its product and its copy 4 bytes a feature.
-    # (One row alone may be wider than all that, and is then a tile of its own.)
-    classes = min(24 * 2**20 // (4 * rows), 56 * 2**20 // (8 * rows + 12 * D))
-    return Tile(rows, min(C, max(1, classes if classes < 128 else classes // 128 * 128)))

@@ -35,6 +35,7 @@ from .._softmax_kernels import (
     store_losses,
     unit_stride,
 )
+from .._tiles import tile_width
 from .margin_kernels import MarginConstants, with_margin
 from .paths import Tile
 from .problem import Gradients, Kept, Problem, Wanted
@@ -306,14 +307,6 @@ def _product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     return product
 
 
-def _width(K: int) -> int:
-    """Of a tile of K classes in memory: what keeps its rows aligned, so that wide loads and tensor cores can have them.
-
-    What stands beyond the classes was never written, is loaded and stored with the rest, and goes into no result.
-    """
-    return -(-K // 16) * 16
-
-
 class _Tiles:
     """The operands of both directions, what every kernel is told, and the memory that all tiles share."""
 
@@ -333,7 +326,9 @@ class _Tiles:
         block = min(triton.next_power_of_2(D), 1024)
         # A row takes eight numbers a lane: 16 bytes of a half type, twice that of float32.
         self.blocks_of_d = {"BLOCK_D": block, "num_warps": max(1, block // 256)}
-        self._memory = problem.input.new_empty(min(tile.rows, N) * _width(min(tile.classes, C)), dtype=torch.float32)
+        self._memory = problem.input.new_empty(
+            min(tile.rows, N) * tile_width(min(tile.classes, C)), dtype=torch.float32
+        )
 
     def class_range(self, classes: slice) -> None:
         """Makes a range of classes the current one."""
@@ -342,7 +337,7 @@ class _Tiles:
 
     def product(self, rows: slice) -> Tensor:
         """The raw products ``x . w`` of a range of rows and the current K classes: float32, K of ``(M, width)``."""
-        M, width = rows.stop - rows.start, _width(self.K)
+        M, width = rows.stop - rows.start, tile_width(self.K)
         tile = self._memory[: M * width].view(M, width)
         _product(self.operand[rows], self.w.T, out=tile[:, : self.K])
         return tile

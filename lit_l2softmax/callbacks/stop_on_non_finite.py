@@ -46,7 +46,7 @@ class StopOnNonFinite(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets an earlier training."""
-        self._losses = []
+        self._forget()
         self._talk = HostTalk()
         self._first = None if pl_module.device.type == "cpu" else torch.zeros((), device=pl_module.device)
         if self._first is None and not _is_scaled(trainer):
@@ -58,9 +58,16 @@ class StopOnNonFinite(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Looks no more."""
+        self._forget()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Looks no more: of a training that has failed there is no teardown."""
+        self._forget()
+
+    def _forget(self) -> None:
         for look in self._looks.values():
             look.remove()
-        self._names, self._looks = {}, {}
+        self._losses, self._names, self._looks = [], {}, {}
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Looks at the loss of a batch."""
@@ -141,7 +148,7 @@ class StopOnNonFinite(Callback):
         """Keeps a checkpoint of weights that are not finite from being written, whatever has made them so."""
         self._look_up()
         # Of classes that are spread over processes each has other weights, and all save together or not at all.
-        wrong = [name for name, weight in pl_module.named_parameters() if not weight.isfinite().all()]
+        wrong = [name for name, weight in pl_module.named_parameters() if not _is_finite(weight)]
         if self._talk.greatest(len(wrong)):
             name = wrong[0] if wrong else "another process's share of a weight"
             raise NonFiniteError(f"{name} is not finite after step {trainer.global_step:,}")
@@ -153,11 +160,14 @@ def _is_scaled(trainer: Trainer) -> bool:
 
 def _look(trainer: Trainer, name: str, weight: Tensor) -> None:
     assert weight.grad is not None
-    gradient = _values(weight.grad)
-    # By their sum, which reads numbers at the memory's speed but can overflow by itself, else by each.
-    total = gradient.sum(dtype=torch.promote_types(gradient.dtype, torch.float32)).item()
-    if not math.isfinite(total) and not gradient.isfinite().all():
+    if not _is_finite(_values(weight.grad)):
         raise NonFiniteError(f"the gradient of {name} in step {trainer.global_step + 1:,} is not finite")
+
+
+def _is_finite(numbers: Tensor) -> bool:
+    # By their sum, which reads numbers at the memory's speed and takes none, but can overflow by itself, else by each.
+    total = numbers.sum(dtype=torch.promote_types(numbers.dtype, torch.float32)).item()
+    return math.isfinite(total) or bool(numbers.isfinite().all())
 
 
 def _weights(optimizer: Optimizer) -> Iterable[Tensor]:
