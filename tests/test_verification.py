@@ -156,6 +156,14 @@ def test_classes_that_were_trained_are_never_taken_for_held_out(run, data, comma
     assert not (run / "export").exists()
 
 
+def test_nor_are_they_where_a_run_begins_from_anothers_checkpoint(run, tmp_path, capsys):
+    checkpoint = f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"
+    options = [*SHORT, checkpoint, f"--runs={tmp_path}", "--seed_everything=3"]
+    assert main(["fit", "--config=verify_l2_constrained", *options]) == 2
+    assert "last.ckpt was trained without classes" in capsys.readouterr().err
+    assert not list(tmp_path.glob("verify*"))
+
+
 def test_exported_weights_know_which_classes_they_never_saw(run, data, tmp_path, capsys):
     assert main(["export", f"--run={run}", f"--folder={tmp_path}", "--format=safetensors"]) == 0
     exported = f"--ckpt_path={tmp_path / 'model.safetensors'}"
