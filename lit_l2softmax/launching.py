@@ -108,40 +108,46 @@ def together() -> Iterator[None]:
     Raises:
         RunError: where another process has ended in the middle of what all of them do.
     """
-    if rank():
+    mine = rank()
+    if mine:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for good
         warnings.showwarning = lambda *_, **__: None
     try:
         yield
     except NonFiniteError:
-        _wait()
-        if rank():
+        _part()
+        if mine:
             raise SystemExit(2) from None  # the first process has said it
         raise
     except SystemExit:
-        _wait()
+        _part()
         raise
     except (ConfigError, DataError, RunError) as error:
-        raise type(error)(f"process {rank()}: {error}") if rank() else error from error.__cause__
+        raise type(error)(f"process {mine}: {error}") if mine else error from error.__cause__
     except RuntimeError as error:
         if not is_of_a_peer(error):
             raise
-        if rank():
+        if mine:
             raise SystemExit(2) from error  # the one that has ended has said why, and the first says that it has
         raise RunError("another process of this command has ended, and with it this one") from error
     else:
-        _wait()
+        _part()
     finally:
         os.environ.pop(_HEARD, None)
 
 
-def _wait() -> None:
-    """Waits for the first process, which writes what is left to be written; Lightning's launcher would kill it."""
+def _part() -> None:
+    """Waits for the first process, which writes what is left to be written, and parts from the others in good order.
+
+    Lightning's launcher would kill the first one otherwise; and gloo's threads, left alone, can abort a process that
+    ends.
+    """
     if place().size > 1:
         try:
             dist.barrier()
         except RuntimeError:  # it is gone
             return
+        dist.destroy_process_group()
 
 
 def is_of_a_peer(error: BaseException) -> bool:

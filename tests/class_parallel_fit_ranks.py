@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import StrategyRegistry
 from torch import nn
@@ -98,3 +99,5 @@ if __name__ == "__main__":
     said = fit(int(rank), int(size), int(steps), optimiser, before, after)
     if rank == "0":
         Path(after).with_suffix(".json").write_text(json.dumps(said))
+    if dist.is_initialized():
+        dist.destroy_process_group()  # gloo's threads, left alone, can abort a process that ends
