@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .ops import ClassShard, class_shard
-from .processes import Place, place
+from .processes import HostTalk, Place, place
 
 # Bytes that go from process to process at once where shards become a whole.
 CHUNK = 2**26
@@ -40,6 +40,7 @@ class ClassGroups:
         replicas: G.
         shard: this process's classes.
         classes: the class group; None where it is the default one, or there is none.
+        talk: of all processes.
 
     Raises:
         ValueError: where the processes cannot be laid out so.
@@ -59,35 +60,16 @@ class ClassGroups:
         self.shard = class_shard(num_classes, rank % self.over, self.over)
         self.classes: dist.ProcessGroup | None = None
         self._data: dist.ProcessGroup | None = None
-        self._hosts: dist.ProcessGroup | None = None  # what is said there waits for no device
         if size > 1 and self.over < size:
             ranks = torch.arange(size).view(self.replicas, self.over)
             self.classes = _mine(ranks)
             self._data = _mine(ranks.T)
-        if size > 1 and dist.get_backend() != "gloo":
-            self._hosts = dist.new_group(backend="gloo")
+        self.talk = HostTalk()
 
     @property
     def alone(self) -> bool:
         """Whether this process has every class, and no other has rows for it."""
         return self.over == 1
-
-    def from_first(self, number: int) -> int:
-        """What the first of all processes says."""
-        if self.place.size == 1:
-            return number
-        said = torch.tensor(number)
-        dist.broadcast(said, 0, group=self._hosts)
-        return int(said)
-
-    def told(self, *numbers: int) -> Tensor:
-        """``(W, len(numbers))``, int64: what every process says, in their order; no device is waited for."""
-        mine = torch.tensor(numbers)
-        if self.place.size == 1:
-            return mine[None]
-        everyones = [torch.empty_like(mine) for _ in range(self.place.size)]
-        dist.all_gather(everyones, mine, group=self._hosts)
-        return torch.stack(everyones)
 
     def rows(self, sizes: list[int]) -> Rows:
         """Those of the class group, of how many rows each of all processes has."""
@@ -137,13 +119,13 @@ class ClassGroups:
         rows = max(1, CHUNK // max(1, shard[:1].nbytes))
         if rank:
             for part in shard.split(rows) if len(shard) else ():
-                dist.send(part.cpu().contiguous(), 0, group=self._hosts)
+                dist.send(part.cpu().contiguous(), 0, group=self.talk.group)
             return shard
         everyones = torch.empty(self.num_classes, *shard.shape[1:], dtype=shard.dtype)
         everyones[: len(shard)] = shard
         for other, (start, size) in enumerate(self.shards()[1:], 1):
             for part in everyones[start : start + size].split(rows) if size else ():
-                dist.recv(part, other, group=self._hosts)
+                dist.recv(part, other, group=self.talk.group)
         return everyones
 
     def shards(self) -> list[ClassShard]:

@@ -121,7 +121,7 @@ class ClassParallelL2SoftmaxLoss(L2SoftmaxLoss):
 
     def _drawn(self, groups: ClassGroups) -> Tensor:
         """The first weights of this process's classes, ``(K, D)``, on the CPU."""
-        seed = groups.from_first(self._seed)
+        seed = groups.talk.first(self._seed)
         start, size = groups.shard
         weight = torch.empty(size, self.in_features, dtype=self.weight.dtype)
         for block in range(start // BLOCK, -(-(start + size) // BLOCK)):
@@ -196,7 +196,7 @@ class ClassParallelL2SoftmaxLoss(L2SoftmaxLoss):
         groups = self.take_share()
         if groups.place.size == 1:
             return super().forward(features, target)
-        told = groups.told(len(features), *self._bad(target))
+        told = groups.talk.everyones(len(features), *self._bad(target))
         self._refuse(told)
         sizes = told[:, 0].tolist()
         return class_parallel_linear_l2_softmax_cross_entropy(
@@ -237,7 +237,7 @@ class ClassParallelL2SoftmaxLoss(L2SoftmaxLoss):
     def most_probable(self, features: Tensor) -> MostProbable:
         """What each of the features ``(N, D)`` is taken for, found without all scores; all processes must ask."""
         groups = self.take_share()
-        sizes = groups.told(len(features))[:, 0].tolist()
+        sizes = groups.talk.everyones(len(features))[:, 0].tolist()
         rows = groups.rows(sizes)
         gathered = groups.gathered(features, rows.sizes)
         start, _ = groups.shard
@@ -274,7 +274,7 @@ class ClassParallelL2SoftmaxLoss(L2SoftmaxLoss):
         if groups.alone:
             return super().logits(features)
         with torch.no_grad():
-            rows = groups.rows(groups.told(len(features))[:, 0].tolist())
+            rows = groups.rows(groups.talk.everyones(len(features))[:, 0].tolist())
             scores = super().logits(groups.gathered(features, rows.sizes))
             everyones = groups.gathered(scores.T, [shard.size for shard in groups.shards()])
             return everyones.T[rows.start : rows.end]

@@ -12,7 +12,7 @@ from .class_parallel_strategy import ClassParallelStrategy
 from .errors import ConfigError, DataError
 from .layers import IGNORED, MostProbable, most_probable
 from .penalties import WeightPenalty, penalised
-from .processes import share, weighted
+from .processes import place, share, weighted
 
 
 class Head(Protocol):
@@ -122,8 +122,10 @@ class LitClassification(LightningModule):
         """The mean ``loss`` of a batch, and by name, detached, all ``losses`` that are added up in it."""
         images, labels = batch
         features = self.network(images)
-        counted = share(self._head.counted(labels), labels.device)
-        objective = penalised("cross_entropy", weighted(self._loss(features, labels), counted), self.penalty, self)
+        loss = self._loss(features, labels)
+        if place().size > 1:
+            loss = weighted(loss, share(self._head.counted(labels), labels.device))
+        objective = penalised("cross_entropy", loss, self.penalty, self)
         losses = {name: term.detach() for name, term in objective.items()}
         # A logging call costs a tenth of a step of a small network, so only steps whose record is kept make one. Which
         # these are is for Lightning to say: after a resumption its count of batches and global_step may differ.

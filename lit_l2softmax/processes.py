@@ -97,18 +97,40 @@ def from_first(value: T) -> T:
 
 
 class HostTalk:
-    """Agreements of whole numbers that no device is waited for; made by every process at the same point."""
+    """Agreements of whole numbers that no device is waited for; made by every process at the same point.
+
+    Attributes:
+        alone: whether there is nobody to talk to.
+        group: that talks; None where it is the default one, or there is none.
+    """
 
     def __init__(self) -> None:
-        self._group: dist.ProcessGroup | None = None  # the default one
+        self.group: dist.ProcessGroup | None = None
         self.alone = place().size == 1
         if not self.alone and dist.get_backend() != "gloo":
-            self._group = dist.new_group(backend="gloo")
+            self.group = dist.new_group(backend="gloo")
 
     def greatest(self, number: int) -> int:
         """The greatest that a process has said."""
         if self.alone:
             return number
         said = torch.tensor(number)
-        dist.all_reduce(said, dist.ReduceOp.MAX, group=self._group)
+        dist.all_reduce(said, dist.ReduceOp.MAX, group=self.group)
         return int(said)
+
+    def first(self, number: int) -> int:
+        """What the process of rank 0 says."""
+        if self.alone:
+            return number
+        said = torch.tensor(number)
+        dist.broadcast(said, 0, group=self.group)
+        return int(said)
+
+    def everyones(self, *numbers: int) -> Tensor:
+        """``(W, len(numbers))``, int64: what each of W processes says, in the order of ranks."""
+        mine = torch.tensor(numbers)
+        if self.alone:
+            return mine[None]
+        said = [torch.empty_like(mine) for _ in range(place().size)]
+        dist.all_gather(said, mine, group=self.group)
+        return torch.stack(said)

@@ -107,9 +107,10 @@ class LitRegression(LightningModule):
         """The ``loss`` of a batch, and by name, detached, all ``losses`` that are added up in it."""
         inputs, targets = batch
         outputs = self(inputs)
-        counted = share(len(targets), outputs.device)
         loss = self._data_loss(outputs, targets)
-        loss = loss * place().size if self._sums else weighted(loss, counted)  # the average of processes is the sum
+        if (size := place().size) > 1:
+            # Their average is what is minimised: of sums the sum, of means the mean over all rows.
+            loss = loss * size if self._sums else weighted(loss, share(len(targets), outputs.device))
         objective = penalised("data_loss", loss, self.penalty, self)
         losses = {name: term.detach() for name, term in objective.items()}
         # As in LitClassification: a logging call costs more than a step of a small network.
@@ -118,7 +119,7 @@ class LitRegression(LightningModule):
             figures = {f"train/{name}": term for name, term in losses.items() if name != "loss"}
             if self.num_classes is not None:
                 right = (self._classes(outputs) == targets).float().mean()
-                figures["train/accuracy"] = weighted(right, counted)
+                figures["train/accuracy"] = weighted(right, share(len(targets), outputs.device))
             figures["train/learning_rate"] = torch.as_tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
             self.log_dict(figures, sync_dist=True)
         return {"loss": objective["loss"], "losses": losses}

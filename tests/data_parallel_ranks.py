@@ -4,6 +4,7 @@
 """
 
 import sys
+from contextlib import nullcontext
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -15,8 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 import lit_l2softmax.regression
 from lit_l2softmax import processes
+from lit_l2softmax.callbacks import (
+    SmoothedLosses,
+    StopOnNonFinite,
+    TutorialLines,
+    UnweightedAccuracy,
+    tutorial_lines,
+)
 from lit_l2softmax.classification import IGNORED, LitClassification
 from lit_l2softmax.data.batches import batch_loader
+from lit_l2softmax.errors import NonFiniteError
 from lit_l2softmax.layers import L2SoftmaxLoss
 from lit_l2softmax.losses import AsymmetricLoss
 from lit_l2softmax.penalties import WeightPenalty
@@ -81,6 +90,59 @@ def check(make, inputs, targets):
         assert error <= TRUE64 * torch.linalg.vector_norm(one), (name, error)
 
 
+def recorder(size):
+    """A module that keeps what is logged as Lightning does: averaged over processes where it is told to be."""
+    logged = {}
+
+    def log(name, value, sync_dist=False, **_):
+        logged[name] = float(average(torch.as_tensor(value, dtype=torch.float64)) if sync_dist else value)
+
+    return logged, SimpleNamespace(log=log, device=torch.device("cpu"))
+
+
+def check_callbacks(rank, size):
+    """What is said beside losses is of all rows, and what is kept of a training in a checkpoint is everyone's."""
+    logits, labels = torch.eye(6)[[0, 1, 2, 3, 4, 5, 0, 1, 2]], torch.tensor([0, 1, 2, 0, 0, 0, 0, 1, 1])
+    logged, module = recorder(size)
+    mine = (None, labels.tensor_split(size)[rank])
+    UnweightedAccuracy().on_test_batch_end(None, module, logits.tensor_split(size)[rank], mine, 0)
+    assert abs(logged["test/accuracy_unweighted"] - 5 / 9) <= 1e-6
+
+    smoothed = SmoothedLosses()
+    trainer = SimpleNamespace(_logger_connector=SimpleNamespace(should_update_logs=False))
+    smoothed.on_train_batch_end(trainer, module, {"losses": {"loss": torch.tensor(float(rank))}}, None, 0)
+    assert abs(smoothed.state_dict()["averages"]["loss"] - 0.1 * (size - 1) / 2) <= 1e-6
+
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    trainer = SimpleNamespace(global_step=1, current_epoch=0, optimizers=[optimizer])
+    lines = TutorialLines("{loss:.3f}", every_n_steps=1)
+    lines._step = 0
+    with pytest.MonkeyPatch.context() as patched:
+        said = []
+        patched.setattr(tutorial_lines, "_print", said.append)
+        lines.on_train_batch_end(trainer, nn.Linear(1, 1), {"losses": {"loss": torch.tensor(float(rank))}}, None, 0)
+    assert said == [f"{(size - 1) / 2:.3f}"]
+
+
+def check_non_finite(rank, size):
+    """What one process has found ends all of them, in the deferred way of a GPU and before a checkpoint too."""
+    trainer = SimpleNamespace(global_step=4, precision_plugin=None)
+    weight = nn.Parameter(torch.ones(3))
+    for spoilt in (False, True):
+        callback = StopOnNonFinite()
+        callback._first = torch.zeros(())
+        weight.grad = torch.full((3,), float("nan") if spoilt and rank == size - 1 else 1.0)
+        callback.on_before_optimizer_step(trainer, None, torch.optim.SGD([weight], 0.1))
+        with pytest.raises(NonFiniteError, match="step 5") if spoilt else nullcontext():
+            callback.on_validation_start(None, None)
+    module = nn.Linear(2, 2)
+    if rank == size - 1:
+        nn.init.constant_(module.bias, float("inf"))
+    word = "bias" if rank == size - 1 else "another process's share of a weight"
+    with pytest.raises(NonFiniteError, match=f"^{word} is not finite after step 4$"):
+        StopOnNonFinite().on_save_checkpoint(trainer, module, {})
+
+
 def main(rank, world_size, store):
     """Runs every check."""
     dist.init_process_group(
@@ -107,6 +169,8 @@ def main(rank, world_size, store):
     assert torch.cat(batches).sort().values.equal(torch.arange(11))
     assert torch.cat(in_order(parts)).equal(torch.cat(batches))
     assert from_first(rank) == 0
+    check_callbacks(rank, world_size)
+    check_non_finite(rank, world_size)
     dist.barrier()
     dist.destroy_process_group()
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +14,12 @@ from ranks import environment, ranks
 from run_records import result_of, rows_of
 
 from lit_l2softmax import launching
-from lit_l2softmax.errors import ConfigError
+from lit_l2softmax.__main__ import main
+from lit_l2softmax.callbacks import DieOfSigterm, StepRandomness, step_randomness, stop_signals
+from lit_l2softmax.data import MNISTData, mnist
+from lit_l2softmax.errors import ConfigError, DataError
 from lit_l2softmax.mistakes import CONFUSION_FILE, MISTAKES_FILE
+from lit_l2softmax.processes import Place
 
 # The last batches to validate and to test on have 1 and 2 rows; those that are trained on cannot be halved.
 SHORT = [
@@ -297,3 +302,48 @@ def test_a_slurm_job_that_lightning_cannot_use_is_one_line(monkeypatch):
 def test_one_task_of_slurm_is_one_process(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "1")
     assert launching.cluster() is None
+
+
+@pytest.mark.parametrize("devices", ["3", "0,1"])
+def test_as_many_devices_as_processes_were_started(monkeypatch, capsys, tmp_path, devices):
+    monkeypatch.setattr(launching, "cluster", lambda: launching.Cluster(2, 1))
+    status = main(["fit", *SHORT, f"--runs={tmp_path / 'runs'}", f"--trainer.devices={devices}"])
+    assert (status, capsys.readouterr().err) == (
+        2, f"error: 2 processes were started on each machine, trainer.devices is {devices}: leave it out\n"
+    )  # fmt: skip
+
+
+def test_processes_draw_each_their_own_and_the_first_as_if_it_were_alone(monkeypatch):
+    def drawn(rank, size):
+        monkeypatch.setattr(step_randomness, "place", lambda: Place(rank, size))
+        StepRandomness(3).on_train_batch_start(SimpleNamespace(global_step=7), module, None, 2)
+        return torch.rand(()).item()
+
+    module = SimpleNamespace(device=torch.device("cpu"))
+    assert drawn(0, 1) == drawn(0, 3)
+    assert len({drawn(rank, 3) for rank in range(3)}) == 3
+
+
+@pytest.mark.parametrize(("size", "left"), [(1, False), (2, True)])
+def test_sigterm_in_a_test_of_several_processes_is_that_of_any_program(monkeypatch, size, left):
+    monkeypatch.setattr(stop_signals, "place", lambda: Place(0, size))
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        DieOfSigterm().on_test_start(None, None)
+        assert (signal.getsignal(signal.SIGTERM) == signal.SIG_DFL) == left
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("first", ["digits", "mnist"])
+def test_all_processes_train_on_what_the_first_has_found(monkeypatch, tmp_path, first):
+    monkeypatch.setattr(mnist, "from_first", lambda own: first)
+    other = "mnist" if first == "digits" else "digits"
+    data = MNISTData(root=str(tmp_path))
+    data.resolved_source = other  # what this process has come to by itself
+    if first == "digits":
+        data.setup("fit")
+        assert data.resolved_source == "digits"
+    else:
+        with pytest.raises(DataError, match="MNIST is not there"):  # and not on something else
+            data.setup("fit")

@@ -18,7 +18,9 @@ class Module(torch.nn.Module):
         super().__init__()
         self.device, self.logged = torch.device(device), {}
 
-    def log(self, name, value, **_):
+    def log(self, name, value, **options):
+        if name.endswith("_per_second"):  # of all processes together
+            assert options == {"reduce_fx": "sum", "sync_dist": True}
         if name == "train/gradient_norm":
             self.norm = float(value)
             return
